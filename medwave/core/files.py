@@ -1,0 +1,96 @@
+"""Paths: inputs that must be there, and outputs that no reader ever meets half written.
+
+A file is written under a temporary name in the folder of its target and renamed when it is complete; whatever
+goes wrong (a full disk, an exception, Ctrl-C), the temporary file is removed and an older target stays as it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from medwave.core.errors import InputError, MedwaveError, MissingFileError, OutputError
+
+StrPath = str | os.PathLike[str]
+"""What every reader and writer takes as a path."""
+
+
+def input_file(path: StrPath) -> Path:
+    """The path of a file that is to be read.
+
+    Raises:
+        MissingFileError: when it does not exist.
+        InputError: when it is a folder, or may not be read.
+    """
+    file = Path(path)
+    if not file.exists():
+        raise MissingFileError(f"{file}: no such file; check the name and the folder")
+    if file.is_dir():
+        raise InputError(f"{file}: a file is needed, this is a folder; name a file in it")
+    if not os.access(file, os.R_OK):
+        raise InputError(f"{file}: may not be read; change its permissions")
+    return file
+
+
+@contextlib.contextmanager
+def atomic_path(path: StrPath) -> Iterator[Path]:
+    """Give a temporary path beside ``path`` to write to, and rename it to ``path`` when the block ends well.
+
+    The temporary name keeps the last two suffixes (``.nii.gz``, ``.h5``), since writers choose a format by them.
+
+    Raises:
+        OutputError: when the folder is absent, or anything in the block fails as an operating system error.
+    """
+    target = Path(path)
+    if not target.parent.is_dir():
+        raise OutputError(f"{target}: the folder {target.parent} does not exist; create it first")
+    partial = target.with_name(f".medwave-{secrets.token_hex(8)}{''.join(target.suffixes[-2:])}")
+    try:
+        yield partial
+        partial.replace(target)
+    except MedwaveError:
+        raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(f"{target}: cannot be written ({reason}); check the free space and permissions") from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def write_text(path: StrPath, text: str) -> None:
+    """Write a UTF-8 text file in one go.
+
+    Raises:
+        OutputError: when it cannot be written.
+    """
+    with atomic_path(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path: StrPath, value: Any) -> None:
+    """Write a value as indented UTF-8 JSON; NumPy values become numbers and lists, paths text, NaN and inf ``null``.
+
+    Raises:
+        OutputError: when it cannot be written.
+        TypeError: when the value holds an object that JSON has no form for.
+    """
+    write_text(path, json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):  # NumPy arrays and scalars
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
