@@ -1,1 +1,24 @@
-"""transforms"""
+"""Floor 3: MONAI transform chains that feed networks, and seeded generators of synthetic images and deformations."""
+
+from medwave.core.lazy import exports
+
+_BRAINS = "medwave.transforms.brains"
+_SYNTHETIC = "medwave.transforms.synthetic"
+
+__getattr__, __dir__ = exports(
+    __name__,
+    {
+        "BrainPair": _BRAINS,
+        "brain_pair_chain": _BRAINS,
+        "displacement_on_grid": _BRAINS,
+        "from_metatensor": _BRAINS,
+        "prepare_pair": _BRAINS,
+        "to_metatensor": _BRAINS,
+        "add_noise": _SYNTHETIC,
+        "bias_field": _SYNTHETIC,
+        "contrast_curve": _SYNTHETIC,
+        "random_affine": _SYNTHETIC,
+        "random_diffeomorphism": _SYNTHETIC,
+        "random_velocity": _SYNTHETIC,
+    },
+)
