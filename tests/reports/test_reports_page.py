@@ -1,0 +1,100 @@
+"""The shared page: numbers for people, contrast in both themes, pictures that decode."""
+
+import base64
+import io
+import math
+import re
+from importlib import resources
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medwave.reports.colours import SEQUENTIAL
+from medwave.reports.page import Cell, Table, colour_bar, number, picture
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.83789, "0.838"),
+        (0.0412, "0.0412"),
+        (22.84, "22.8"),
+        (1730.2, "1\u202f730"),
+        (4853952, "4\u202f853\u202f952"),
+        (7, "7"),
+        (np.int64(554), "554"),
+        (-3.216, "−3.22"),
+        (0, "0"),
+        (0.0, "0"),
+        (1.2e-6, "1.2 × 10⁻⁶"),
+        (None, "–"),
+        (math.nan, "–"),
+        (math.inf, "∞"),
+        (-math.inf, "−∞"),
+        (np.float32(0.5), "0.500"),
+    ],
+)
+def test_numbers_for_people(value, text):
+    assert number(value) == text
+
+
+def tokens() -> tuple[dict[str, str], dict[str, str]]:
+    """The colours of the light and of the dark theme, as the style sheet gives them."""
+    css = resources.files("medwave.reports").joinpath("templates/style.css").read_text(encoding="utf-8")
+    light, dark = re.findall(r":root \{(.*?)\}", css, flags=re.DOTALL)[:2]
+    return tuple(dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", block)) for block in (light, dark))
+
+
+def contrast(one: str, other: str) -> float:
+    """Contrast ratio of WCAG 2.2."""
+
+    def luminance(colour: str) -> float:
+        channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+@pytest.mark.parametrize(
+    ("ink", "paper"),
+    [
+        (ink, paper)
+        for ink in ("ink", "muted", "accent", "good", "warn", "bad")
+        for paper in ("paper", "raised", f"{ink}-soft")
+        if paper in ("paper", "raised") or ink in ("good", "warn", "bad")
+    ],
+)
+def test_text_has_enough_contrast(theme, ink, paper):
+    colours = tokens()[theme]
+    assert contrast(colours[ink], colours[paper]) >= 4.5
+
+
+def test_both_themes_define_the_same_colours():
+    light, dark = tokens()
+    assert set(light) == set(dark)
+
+
+def decode(address: str) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(address.split(",", 1)[1]))))
+
+
+def test_an_embedded_picture_is_the_picture():
+    rows, columns = np.mgrid[:80, :120]
+    rgb = np.stack([rows * 3, columns * 2, 255 - columns], axis=-1).astype(np.uint8)
+    shown = picture(rgb, alt="a ramp")
+    assert (shown.width, shown.height) == (120, 80)
+    assert np.abs(decode(shown.address).astype(int) - rgb.astype(int)).max() < 16
+
+
+def test_a_colour_bar_is_exact():
+    bar = colour_bar(SEQUENTIAL, label="mm", ticks=((0, "0"), (1, "5 mm")))
+    np.testing.assert_array_equal(decode(bar.address)[0], SEQUENTIAL)
+
+
+def test_plain_text_becomes_cells():
+    table = Table("caption", ("a", "b"), [["x", Cell("y", tone="good")]])
+    assert table.cells == [[Cell("x"), Cell("y", tone="good")]]
