@@ -1,1 +1,24 @@
-"""wavelets"""
+"""Floor 1: discrete wavelet transforms as fast, exact, differentiable torch operations in 1-D, 2-D and 3-D.
+
+Functions: ``dwt``, ``idwt``, ``dwt_low``; modules: ``DWT``, ``IDWT``, ``DWTLow``; bands come as one tensor
+``(N, C, 2 ** ndim, ...)``, see ``band_names`` and ``named_bands``. Needs torch, numba and PyWavelets' filter tables.
+"""
+
+from medwave.core.lazy import exports
+
+__getattr__, __dir__ = exports(
+    __name__,
+    {
+        "dwt": "medwave.wavelets.transform",
+        "dwt_low": "medwave.wavelets.transform",
+        "idwt": "medwave.wavelets.transform",
+        "DWT": "medwave.wavelets.layers",
+        "DWTLow": "medwave.wavelets.layers",
+        "IDWT": "medwave.wavelets.layers",
+        "band_names": "medwave.wavelets.filters",
+        "named_bands": "medwave.wavelets.filters",
+        "wavelet_names": "medwave.wavelets.filters",
+        "MODES": "medwave.wavelets.extension",
+        "FILTER_ROLES": "medwave.wavelets.filters",
+    },
+)
