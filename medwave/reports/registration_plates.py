@@ -44,7 +44,7 @@ def alignment_plates(report: RegistrationReport) -> list[Figure]:
     plates.append(
         Figure(
             "edges",
-            "After the deformation",
+            "After the deformation" if report.displacement_voxels is not None else "The result",
             "The same edges over the warped image: they should run along its own.",
             [_strip(sections, figures.edges(sections, fixed, warped, moving_window), "Fixed edges over warped")],
             keys=key,

@@ -25,6 +25,11 @@ def page(tmp_path_factory):
     return written(tmp_path_factory.mktemp("page"), full_report())
 
 
+def test_both_overlays_of_the_fixed_edges_are_there(page):
+    titles = [title for _, title in page[1].headings]
+    assert titles.index("After the affine") + 1 == titles.index("After the deformation")
+
+
 def test_the_top_says_what_was_registered_to_what_and_how_it_went(page):
     _, shown = page
     assert shown.headings[0] == (1, "moving.nii.gz was registered to fixed.nii.gz")
@@ -168,6 +173,8 @@ def test_the_least_report_is_a_complete_page(tmp_path):
     assert "Deformation" not in titles
     assert "Measures" not in titles
     assert "After the affine" not in titles
+    assert "After the deformation" not in titles
+    assert "The result" in titles
     assert "The registration succeeded." in shown.text
     assert '<dl class="tiles"' not in html
     assert shown.tags.count("img") >= 6
