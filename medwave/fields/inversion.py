@@ -43,7 +43,7 @@ def invert(displacement: Tensor, *, iterations: int = 30, tolerance_voxels: floa
             "invert needs iterations >= 0 and tolerance_voxels > 0, "
             f"got iterations={iterations}, tolerance_voxels={tolerance_voxels}"
         )
-    field = check_field(displacement)
+    field = check_field(displacement).contiguous()  # the voxels still to do are written through flat views
     inverse = -field
     for _ in range(_DAMPED_STEPS):
         inverse = inverse - 0.5 * (inverse + warp(field, inverse))
@@ -70,7 +70,7 @@ def _refine(field: Tensor, inverse: Tensor, error: Tensor, residual: Tensor, ite
         good = size_tried < size
         x, r, size = torch.where(good, tried, x), torch.where(good, r_tried, r), torch.where(good, size_tried, size)
         damping = torch.where(good, (2 * damping).clamp_max(1), damping / 2)
-        inverse.flatten(1)[:, todo], residual.flatten()[todo] = x, size
+        inverse.view(3, -1)[:, todo], residual.view(-1)[todo] = x, size
         open_ = size > tolerance
         if not bool(open_.any()):
             return
