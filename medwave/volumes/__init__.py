@@ -1,1 +1,32 @@
-"""volumes"""
+"""Floor 2: every file format and every fact about axes: volumes, ITK transforms, points.
+
+Volumes come and go as :class:`medwave.core.geometry.Volume` (array in file axis order, affine RAS+ mm);
+displacements as ``(3, D, H, W)`` in voxels of their grid; matrices as 4x4 RAS+ mm; points as ``(N, 3)`` RAS+ mm.
+ITK's LPS is known in this room only.
+"""
+
+from medwave.core.lazy import exports
+
+__getattr__, __dir__ = exports(
+    __name__,
+    {
+        "FieldStep": "medwave.volumes.spatial",
+        "LinearStep": "medwave.volumes.spatial",
+        "PointTable": "medwave.volumes.points",
+        "SpatialTransform": "medwave.volumes.spatial",
+        "canonical": "medwave.volumes.checks",
+        "check_image": "medwave.volumes.checks",
+        "read_affine": "medwave.volumes.affine",
+        "read_field": "medwave.volumes.displacement",
+        "read_labels": "medwave.volumes.read",
+        "read_points": "medwave.volumes.points",
+        "read_transform": "medwave.volumes.spatial",
+        "read_volume": "medwave.volumes.read",
+        "write_affine": "medwave.volumes.affine",
+        "write_composite": "medwave.volumes.composite",
+        "write_field": "medwave.volumes.displacement",
+        "write_inverse_composite": "medwave.volumes.composite",
+        "write_points": "medwave.volumes.points",
+        "write_volume": "medwave.volumes.write",
+    },
+)

@@ -1,0 +1,38 @@
+"""What a job asks of an image beyond being readable, and the nearest RAS+ axis order without interpolation."""
+
+from __future__ import annotations
+
+from medwave.core.errors import GeometryError, InputError
+from medwave.core.geometry import Volume
+from medwave.core.orientation import canonical_axes, reorient, reorient_grid
+from medwave.volumes.nifti import is_orthogonal
+
+
+def check_image(volume: Volume) -> None:
+    """Refuse an image that no registration can use.
+
+    Raises:
+        InputError: when all values are equal.
+        GeometryError: when it is one voxel thick, or its axes are not at right angles (ITK files cannot say that).
+    """
+    if min(volume.grid.shape) < 2:
+        raise GeometryError(
+            f"{volume.name}: a 3-D image is needed, this one is a single slice ({volume.grid.describe()}); "
+            "stack its slices to a volume"
+        )
+    if not is_orthogonal(volume.grid.affine):
+        raise GeometryError(
+            f"{volume.name}: the axes of the grid are not at right angles, which ITK's formats cannot express; "
+            "resample the image to an unsheared grid first"
+        )
+    if volume.data.min() == volume.data.max():
+        raise InputError(f"{volume.name}: an image with contrast is needed, all voxels are {volume.data.flat[0]}")
+
+
+def canonical(volume: Volume) -> Volume:
+    """The volume with axes permuted and flipped to the nearest RAS+ order; nothing is interpolated.
+
+    The way back is ``medwave.core.orientation.invert_axes(*canonical_axes(volume.grid.affine))``.
+    """
+    axes = canonical_axes(volume.grid.affine)
+    return Volume(reorient(volume.data, *axes), reorient_grid(volume.grid, *axes), volume.name)

@@ -1,0 +1,131 @@
+"""Affine and displacement field in one ITK composite file.
+
+Conventions
+    Forward, fixed to moving points: ``T(x) = A(x + u(x))``: the field first, then the affine.
+    Inverse, moving to fixed points: ``T_inv(y) = p + u_inv(p)`` with ``p = A^-1(y)``: the inverse affine first.
+    ITK applies the transform that comes last in the file first. Vectors are rounded as in
+    :mod:`medwave.volumes.displacement`, so that a composite and its field file agree to the bit.
+    Outside the field ITK takes the displacement as zero: the field is cropped to the box where it is not zero, with
+    a rim of one zero voxel so that interpolation stays continuous. :mod:`medwave.volumes.hdf5` says why the file is
+    not written by SimpleITK.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from medwave.core.errors import OutputError
+from medwave.core.files import StrPath, atomic_path
+from medwave.core.geometry import RAS_TO_LPS, Float64Array, Grid
+from medwave.volumes.displacement import Float32Array, check_field, last_axis_slabs, lps_component, lps_matrix
+from medwave.volumes.hdf5 import PackedFloats, Tree, write_tree
+from medwave.volumes.itk import affine_to_itk
+
+
+def write_composite(
+    path: StrPath, matrix_ras: Float64Array, displacement_voxels: npt.NDArray[Any] | None, grid: Grid
+) -> None:
+    """Write the fixed-to-moving transform ``T(x) = A(x + u(x))`` as ``.h5``.
+
+    ``SimpleITK.Resample(moving, fixed, SimpleITK.ReadTransform(path))`` is then the warped image.
+
+    Args:
+        path: name ending in ``.h5``; an existing file is replaced.
+        matrix_ras: A, 4x4 RAS+ mm, fixed to moving points.
+        displacement_voxels: u, ``(3, D, H, W)`` in voxels of the grid, or None for the affine alone.
+        grid: the fixed grid.
+
+    Raises:
+        GeometryError: when the matrix, the shapes or the grid are unusable.
+        InputError: when a displacement is NaN or infinite.
+        OutputError: when it cannot be written.
+    """
+    _write(path, [_affine_entry(matrix_ras), _field_entry(path, displacement_voxels, grid)])
+
+
+def write_inverse_composite(
+    path: StrPath, matrix_ras: Float64Array, inverse_displacement_voxels: npt.NDArray[Any] | None, grid: Grid
+) -> None:
+    """Write the moving-to-fixed transform ``T_inv(y) = p + u_inv(p)``, ``p = A^-1(y)``, as ``.h5``.
+
+    Args:
+        path: name ending in ``.h5``; an existing file is replaced.
+        matrix_ras: A itself (fixed to moving points), the same matrix as for :func:`write_composite`.
+        inverse_displacement_voxels: u_inv, ``(3, D, H, W)`` in voxels of the fixed grid, or None.
+        grid: the fixed grid.
+
+    Raises:
+        GeometryError, InputError, OutputError: as for :func:`write_composite`.
+    """
+    _affine_entry(matrix_ras)  # refuses what cannot be inverted
+    inverse = np.linalg.inv(np.asarray(matrix_ras, dtype=np.float64))
+    _write(path, [_field_entry(path, inverse_displacement_voxels, grid), _affine_entry(inverse)])
+
+
+def _write(path: StrPath, entries: list[Tree | None]) -> None:
+    if Path(path).suffix.lower() != ".h5":
+        raise OutputError(f"{path}: a composite transform is written as .h5")
+    group: Tree = {"0": {"TransformType": "CompositeTransform_double_3_3"}}
+    for entry in entries:
+        if entry is not None:
+            group[str(len(group))] = entry
+    with atomic_path(path) as partial, partial.open("wb") as file:
+        write_tree(file, {"TransformGroup": group})
+
+
+def _affine_entry(matrix_ras: Float64Array) -> Tree:
+    transform = affine_to_itk(matrix_ras)
+    return {
+        "TransformType": "AffineTransform_double_3_3",
+        "TransformFixedParameters": np.array(transform.GetFixedParameters()),
+        "TransformParameters": np.array(transform.GetParameters()),
+    }
+
+
+def _field_entry(path: StrPath, displacement_voxels: npt.NDArray[Any] | None, grid: Grid) -> Tree | None:
+    """The entry of a field, or None when nothing moves."""
+    if displacement_voxels is None:
+        return None
+    check_field(path, displacement_voxels, grid)
+    box = _moving_box(displacement_voxels, grid)
+    if box is None:
+        return None
+    part = grid.crop([s.start for s in box], tuple(s.stop - s.start for s in box))
+    lps = RAS_TO_LPS @ part.affine
+    direction = lps[:3, :3] / part.spacing_mm
+    return {
+        "TransformType": "DisplacementFieldTransform_double_3_3",
+        "TransformFixedParameters": np.concatenate([part.shape, lps[:3, 3], part.spacing_mm, direction.ravel()]),
+        "TransformParameters": PackedFloats(
+            3 * math.prod(part.shape), _itk_order(displacement_voxels[(slice(None), *box)], part)
+        ),
+    }
+
+
+def _itk_order(field: npt.NDArray[Any], grid: Grid) -> Iterator[Float32Array]:
+    """Slabs of LPS vectors in ITK's order of parameters: components fastest, then the first, second, third axis."""
+    for slab in last_axis_slabs(grid.shape):
+        yield np.stack([lps_component(field[..., slab], row).T for row in lps_matrix(grid)], axis=-1)
+
+
+def _moving_box(displacement_voxels: npt.NDArray[Any], grid: Grid) -> tuple[slice, slice, slice] | None:
+    """The box of voxels that move, with its rim where the grid has room; None when none moves."""
+    moves = [np.zeros(n, bool) for n in grid.shape]
+    for part in last_axis_slabs(grid.shape):
+        block = displacement_voxels[..., part]
+        for row in lps_matrix(grid):
+            moved = lps_component(block, row) != 0
+            moves[0] |= moved.any((1, 2))
+            moves[1] |= moved.any((0, 2))
+            moves[2][part] |= moved.any((0, 1))
+    if not moves[0].any():
+        return None
+    ends = [(np.flatnonzero(m)[0], np.flatnonzero(m)[-1]) for m in moves]
+    d, h, w = (slice(max(0, int(a) - 1), min(n, int(b) + 2)) for (a, b), n in zip(ends, grid.shape, strict=True))
+    return d, h, w

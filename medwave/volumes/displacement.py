@@ -1,0 +1,144 @@
+"""Displacement fields as ITK, ANTs and 3D Slicer read them.
+
+Conventions
+    In memory: ``(3, D, H, W)`` float32, component i along array axis i, in voxels of the grid, ``x = p + u(p)``.
+    On disk: 5-D NIfTI ``(D, H, W, 1, 3)`` with intent 1007, vectors in LPS mm, float32.
+    Vectors are rounded to multiples of 2**-10 mm (about a micrometre; the error is at most half of that, some
+    ten-thousandths of a voxel): their last bits are then zero, and gzip packs the file a third smaller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from medwave.core.errors import GeometryError, InputError
+from medwave.core.files import StrPath, input_file
+from medwave.core.geometry import RAS_TO_LPS, Float64Array, Grid
+from medwave.volumes.nifti import VECTOR_INTENT, decode_nifti, is_nifti, is_orthogonal, stream_nifti
+
+STEPS_PER_MM = np.float32(1024)
+SLAB_VOXELS = 1 << 20
+DISPLACEMENT_INTENTS = (1006, VECTOR_INTENT)
+
+Float32Array = npt.NDArray[np.float32]
+
+
+def write_field(path: StrPath, displacement_voxels: npt.NDArray[Any], grid: Grid) -> None:
+    """Write a displacement field as ``.nii.gz`` or ``.nii`` (LPS mm, 5-D, intent 1007).
+
+    Args:
+        path: where to write; an existing file is replaced.
+        displacement_voxels: ``(3, D, H, W)``, in voxels of the grid.
+        grid: the grid it lies on.
+
+    Raises:
+        GeometryError: when the shapes differ, or the axes of the grid are not at right angles.
+        InputError: when a displacement is NaN or infinite.
+        OutputError: when it cannot be written.
+    """
+    check_field(path, displacement_voxels, grid)
+    stream_nifti(
+        path,
+        _file_slabs(displacement_voxels, grid),
+        shape=(*grid.shape, 1, 3),
+        dtype=np.float32,
+        affine=grid.affine,
+        intent=VECTOR_INTENT,
+        run_length=True,
+    )
+
+
+def read_field(path: StrPath) -> tuple[Float32Array, Grid]:
+    """Read a displacement field in ITK's form (ANTs' ``Warp.nii.gz``, greedy's warps and medwave's own).
+
+    Returns:
+        ``(3, D, H, W)`` float32 in voxels of the grid, and the grid.
+
+    Raises:
+        MissingFileError: when the file does not exist.
+        VolumeFormatError: when it is not NIfTI, or is damaged.
+        GeometryError: when it is not a field of 3-vectors, or its grid is unusable.
+        InputError: when a displacement is NaN or infinite.
+    """
+    file = input_file(path)
+    if not is_nifti(file):
+        raise GeometryError(f"{file}: a displacement field is a 5-D NIfTI file (.nii.gz or .nii)")
+    decoded = decode_nifti(file)
+    shape = decoded.values.shape
+    if len(shape) != 5 or shape[3:] != (1, 3) or decoded.intent not in DISPLACEMENT_INTENTS:
+        raise GeometryError(
+            f"{file}: a displacement field is a 5-D NIfTI file (D, H, W, 1, 3) with intent 1007 in LPS mm, "
+            f"got shape {shape} with intent {decoded.intent}; fields of FSL and SPM need converting first"
+        )
+    try:
+        grid = Grid(shape[:3], decoded.affine)
+    except GeometryError as error:
+        raise GeometryError(f"{file}: {error}") from None
+    field = vectors_to_voxels([decoded.values[..., 0, c] for c in range(3)], grid)
+    _check_finite(file, field)
+    return field, grid
+
+
+def check_field(path: StrPath, displacement_voxels: npt.NDArray[Any], grid: Grid) -> None:
+    """Refuse a field that does not fit its grid, holds NaN or infinity, or lies on a grid that ITK cannot express."""
+    if displacement_voxels.shape != (3, *grid.shape):
+        raise GeometryError(
+            f"{path}: a displacement is (3, D, H, W) on its grid, got {displacement_voxels.shape} for {grid.shape}"
+        )
+    if not is_orthogonal(grid.affine):
+        raise GeometryError(
+            f"{path}: the axes of the grid are not at right angles, which ITK's files cannot express; "
+            "resample the fixed image to an unsheared grid first"
+        )
+    _check_finite(path, displacement_voxels)
+
+
+def lps_component(block: npt.NDArray[Any], row: Float64Array) -> Float32Array:
+    """One LPS mm component of displacements ``(3, ...)`` in voxels, rounded; ``row`` is that of the LPS 3x3 matrix."""
+    total = np.zeros(block.shape[1:], np.float32)
+    for weight, channel in zip(row, block, strict=True):
+        if weight:
+            total += np.float32(weight * STEPS_PER_MM) * channel
+    np.rint(total, out=total)
+    total /= STEPS_PER_MM
+    total += np.float32(0)  # turns -0.0 into 0.0
+    return total
+
+
+def lps_matrix(grid: Grid) -> Float64Array:
+    """The 3x3 matrix from voxel displacements of a grid to LPS mm."""
+    return np.asarray((RAS_TO_LPS @ grid.affine)[:3, :3])
+
+
+def vectors_to_voxels(components_lps: list[npt.NDArray[Any]], grid: Grid) -> Float32Array:
+    """LPS mm components, each ``(D, H, W)``, as displacements ``(3, D, H, W)`` in voxels of the grid."""
+    inverse = np.linalg.inv(lps_matrix(grid)).astype(np.float32)
+    field = np.zeros((3, *grid.shape), np.float32)
+    for component, values in enumerate(components_lps):
+        contiguous = np.ascontiguousarray(values, dtype=np.float32)
+        for axis in range(3):
+            if inverse[axis, component]:
+                field[axis] += inverse[axis, component] * contiguous
+    return field
+
+
+def last_axis_slabs(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Slices along the last of three axes, of about a million voxels each."""
+    depth = max(1, SLAB_VOXELS // (shape[0] * shape[1]))
+    for start in range(0, shape[2], depth):
+        yield slice(start, min(start + depth, shape[2]))
+
+
+def _file_slabs(displacement_voxels: npt.NDArray[Any], grid: Grid) -> Iterator[Float32Array]:
+    for row in lps_matrix(grid):
+        for part in last_axis_slabs(grid.shape):
+            yield lps_component(displacement_voxels[..., part], row).T
+
+
+def _check_finite(path: StrPath, field: npt.NDArray[Any]) -> None:
+    if not (np.isfinite(field.min()) and np.isfinite(field.max())):
+        raise InputError(f"{path}: displacements are finite, this field holds NaN or infinity")

@@ -1,0 +1,75 @@
+"""The small HDF5 writer, judged by ITK's HDF5 library: every value comes back, at every size."""
+
+import io
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from volume_grids import GRIDS, smooth_field, some_affine
+
+from medwave.volumes import write_composite
+from medwave.volumes.hdf5 import PackedFloats, write_tree
+
+
+def field_tree(shape, parts):
+    fixed = np.array([*shape, 1, 2, 3, 0.5, 0.6, 0.7, 1, 0, 0, 0, 1, 0, 0, 0, 1], np.float64)
+    return {
+        "TransformGroup": {
+            "0": {
+                "TransformType": "DisplacementFieldTransform_double_3_3",
+                "TransformFixedParameters": fixed,
+                "TransformParameters": PackedFloats(3 * int(np.prod(shape)), parts),
+            }
+        }
+    }
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1), (3, 7, 1), (1, 8, 8), (4, 4, 4), (5, 5, 13), (13, 11, 7), (32, 32, 32), (50, 41, 37)]
+)
+def test_itk_reads_back_every_value_whatever_the_number_of_chunks(tmp_path, shape):
+    values = np.random.default_rng(0).normal(size=3 * int(np.prod(shape))).astype(np.float32)
+    with (tmp_path / "f.h5").open("wb") as file:
+        write_tree(file, field_tree(shape, np.array_split(values, 5)))
+    image = sitk.ReadTransform(str(tmp_path / "f.h5")).GetDisplacementField()
+    assert image.GetSize() == shape
+    np.testing.assert_allclose(image.GetSpacing(), (0.5, 0.6, 0.7))
+    np.testing.assert_array_equal(image.GetOrigin(), (1, 2, 3))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(image).ravel(), values)
+
+
+def test_the_file_does_not_depend_on_how_the_values_are_cut_into_parts():
+    values = np.random.default_rng(0).normal(size=3 * 1000).astype(np.float32)
+    files = []
+    for pieces in (1, 2, 7, 3000):
+        files.append(io.BytesIO())
+        write_tree(files[-1], field_tree((10, 10, 10), np.array_split(values, pieces)))
+    assert len({file.getvalue() for file in files}) == 1
+
+
+def test_itk_writes_and_reads_the_same_transform(tmp_path):
+    """A composite of ours, read and written again by ITK, says the same to the last bit."""
+    grid = GRIDS["oblique"]
+    write_composite(tmp_path / "ours.h5", some_affine((1, 2, 3)), smooth_field(grid), grid)
+    ours = sitk.ReadTransform(str(tmp_path / "ours.h5"))
+    sitk.WriteTransform(ours, str(tmp_path / "itk.h5"))
+    theirs = sitk.ReadTransform(str(tmp_path / "itk.h5"))
+    assert ours.GetName() == theirs.GetName() == "CompositeTransform"
+    assert ours.GetNumberOfTransforms() == theirs.GetNumberOfTransforms() == 2
+    for index in range(2):
+        for read in ("GetParameters", "GetFixedParameters"):
+            one, other = (getattr(t.GetNthTransform(index), read)() for t in (ours, theirs))
+            assert one == other
+
+
+def test_compression_pays(tmp_path):
+    values = np.rint(np.linspace(-3, 3, 3 * 40**3) * 1024).astype(np.float32) / 1024
+    with (tmp_path / "f.h5").open("wb") as file:
+        write_tree(file, field_tree((40, 40, 40), [values]))
+    assert (tmp_path / "f.h5").stat().st_size < 0.5 * values.nbytes
+
+
+@pytest.mark.parametrize("count", [0, 9])
+def test_a_group_that_does_not_fit_one_node_is_refused(count):
+    with pytest.raises(ValueError, match=f"one to 8 members here, got {count}"):
+        write_tree(io.BytesIO(), {str(n): "x" for n in range(count)})
