@@ -1,0 +1,262 @@
+"""Affine start: the 4x4 matrix from the fixed world to the moving world (RAS+, mm) that aligns two images.
+
+The search cannot be led astray by a bad header: rotations over the whole sphere are tried at a coarse scale about the
+centres of mass, beside the header's own placement and the principal axes; the best ones are refined as rigid motions,
+then with a common scale, then as a full affine, each by L-BFGS on normalised mutual information and its gradient.
+All choices are deterministic.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage, optimize
+from scipy.spatial.transform import Rotation
+
+from medwave.core.geometry import Float64Array, Grid, Volume
+from medwave.engine.mutual_information import MutualInformation, quantise
+from medwave.engine.pyramid import coarsen_to_spacing, foreground
+
+_STEPS_ACROSS = (20, 48, 80)  # samples across the subject at the three scales
+_BINS = (16, 32, 32)
+_MOST_SAMPLES = 150_000
+
+
+@dataclass(frozen=True)
+class AffineResult:
+    """Outcome of :func:`align`.
+
+    Attributes:
+        matrix: 4x4, fixed world mm -> moving world mm (RAS+).
+        similarity_before: normalised mutual information with the header's placement (1 = unrelated).
+        similarity_after: the same after alignment.
+        failed: whether the result should not be trusted.
+        reason: why, in words; empty when it did not fail.
+    """
+
+    matrix: Float64Array
+    similarity_before: float
+    similarity_after: float
+    failed: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """One image at one scale with its foreground and the first two moments of it, in mm."""
+
+    data: npt.NDArray[np.float32]
+    grid: Grid
+    mask: npt.NDArray[np.bool_]
+
+    @classmethod
+    def from_volume(
+        cls, volume: Volume, spacing_mm: float, exclude: npt.NDArray[np.bool_] | None = None
+    ) -> _Subject:
+        data, grid = coarsen_to_spacing(np.asarray(volume.data, dtype=np.float32), volume.grid, spacing_mm)
+        mask = foreground(data)
+        if exclude is not None:
+            excluded, _ = coarsen_to_spacing(exclude.astype(np.float32), volume.grid, spacing_mm)
+            mask &= excluded < 0.25
+        return cls(data, grid, mask if mask.any() else np.ones_like(mask))
+
+    @property
+    def positions_mm(self) -> Float64Array:
+        return self.grid.to_mm(np.argwhere(self.mask))
+
+    @property
+    def center_mm(self) -> Float64Array:
+        return np.asarray(self.positions_mm.mean(axis=0))
+
+    @property
+    def intensity_range(self) -> tuple[float, float]:
+        low, high = np.percentile(self.data[self.mask], [1.0, 99.0])
+        return min(float(low), float(self.data.min())) if low > 0 else float(low), float(high)
+
+
+def _similarity(fixed: _Subject, moving: _Subject, bins: int, margin_voxels: int) -> MutualInformation:
+    """NMI sampled on the fixed subject and a rim of background around it."""
+    region = ndimage.binary_dilation(fixed.mask, iterations=margin_voxels)
+    indices = np.argwhere(region)
+    every = -(-len(indices) // _MOST_SAMPLES)
+    indices = indices[::every]
+    fixed_bins = quantise(fixed.data[region][::every], *fixed.intensity_range, bins)
+    return MutualInformation(
+        points_mm=np.ascontiguousarray(fixed.grid.to_mm(indices)),
+        fixed_bins=np.rint(fixed_bins).astype(np.int64),
+        moving=quantise(moving.data, *moving.intensity_range, bins),
+        moving_affine=moving.grid.affine,
+        bins=bins,
+    )
+
+
+class _Motion:
+    """A matrix about two centres as a vector of parameters of similar weight: rigid, similarity or affine."""
+
+    def __init__(self, kind: str, start: Float64Array, fixed_center: Float64Array, radius_mm: float) -> None:
+        self.kind, self.start, self.center, self.radius = kind, start, fixed_center, radius_mm
+        self.size = {"rigid": 6, "similarity": 7, "affine": 12}[kind]
+
+    def matrix(self, parameters: Float64Array) -> Float64Array:
+        p = parameters / self.radius
+        if self.kind == "affine":
+            linear = np.eye(3) + p[3:12].reshape(3, 3)
+        else:
+            linear = Rotation.from_rotvec(p[3:6]).as_matrix() * (np.exp(p[6]) if self.size == 7 else 1.0)
+        step = np.eye(4)
+        step[:3, :3] = linear
+        step[:3, 3] = parameters[:3] + self.center - linear @ self.center
+        return np.asarray(self.start @ step)
+
+    def jacobian(self, parameters: Float64Array) -> Float64Array:
+        """d matrix / d parameters, ``(size, 3, 4)``, by central differences (cheap and plenty accurate)."""
+        h = 1e-4 * self.radius
+        shifts = np.eye(self.size) * h
+        return np.stack(
+            [(self.matrix(parameters + s) - self.matrix(parameters - s))[:3] / (2 * h) for s in shifts]
+        )
+
+
+def _optimise(
+    similarity: MutualInformation, kind: str, start: Float64Array, fixed: _Subject, iterations: int
+) -> tuple[Float64Array, float]:
+    """Maximise NMI from ``start``; parameters are in mm of motion at the rim of the subject."""
+    radius = float(np.sqrt(((fixed.positions_mm - fixed.center_mm) ** 2).sum(axis=1).mean()))
+    motion = _Motion(kind, start, fixed.center_mm, radius)
+
+    def objective(parameters: Float64Array) -> tuple[float, Float64Array]:
+        score, gradient = similarity.value_and_gradient(motion.matrix(parameters))
+        return -1e3 * score, -1e3 * np.tensordot(motion.jacobian(parameters), gradient, axes=([1, 2], [0, 1]))
+
+    found = optimize.minimize(
+        objective, np.zeros(motion.size), jac=True, method="L-BFGS-B", options={"maxiter": iterations, "ftol": 1e-7}
+    )
+    return motion.matrix(found.x), -float(found.fun) / 1e3
+
+
+def _about_centers(rotation: Float64Array, fixed: _Subject, moving: _Subject) -> Float64Array:
+    matrix = np.eye(4)
+    matrix[:3, :3] = rotation
+    matrix[:3, 3] = moving.center_mm - rotation @ fixed.center_mm
+    return matrix
+
+
+def _principal_axes(subject: _Subject) -> Float64Array:
+    _, vectors = np.linalg.eigh(np.cov(subject.positions_mm.T))
+    return np.asarray(vectors)
+
+
+def _sphere_of_rotations(count: int) -> Float64Array:
+    """Rotations spread evenly over SO(3): a super-Fibonacci spiral (Alexa, CVPR 2022)."""
+    s = np.arange(count) + 0.5
+    t, d = s / count, 2 * np.pi * s
+    phi, psi = np.sqrt(2.0), 1.533751168755204288118041
+    r, big = np.sqrt(t), np.sqrt(1 - t)
+    quaternions = np.stack([r * np.sin(d / phi), r * np.cos(d / phi), big * np.sin(d / psi), big * np.cos(d / psi)], 1)
+    return np.asarray(Rotation.from_quat(quaternions).as_matrix())
+
+
+def _candidates(fixed: _Subject, moving: _Subject) -> list[Float64Array]:
+    """Starting matrices: the header's placement first, then about the centres of mass."""
+    rotations = [np.eye(3)]
+    rotations += [
+        Rotation.from_euler("xyz", (a, b, c), degrees=True).as_matrix()
+        for a in (-30, 0, 30) for b in (-30, 0, 30) for c in (-30, 0, 30)
+    ]  # fmt: skip
+    fixed_axes, moving_axes = _principal_axes(fixed), _principal_axes(moving)
+    for signs in np.array(np.meshgrid([1, -1], [1, -1], [1, -1])).reshape(3, -1).T:
+        rotation = moving_axes @ np.diag(signs) @ fixed_axes.T
+        if np.linalg.det(rotation) > 0:
+            rotations.append(rotation)
+    rotations += list(_sphere_of_rotations(1200))
+    return [np.eye(4)] + [_about_centers(r, fixed, moving) for r in rotations]
+
+
+def _rotation_between_degrees(a: Float64Array, b: Float64Array) -> float:
+    cosine = (np.trace(a[:3, :3].T @ b[:3, :3]) - 1) / 2
+    return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
+
+
+def _distinct_best(matrices: list[Float64Array], scores: Float64Array, count: int, degrees: float) -> list[int]:
+    """Indices of the best matrices that differ by more than ``degrees`` from any better one."""
+    chosen: list[int] = []
+    for index in np.argsort(-scores, kind="stable"):
+        if all(_rotation_between_degrees(matrices[index], matrices[c]) > degrees for c in chosen):
+            chosen.append(int(index))
+        if len(chosen) == count:
+            break
+    return chosen
+
+
+def _search(similarity: MutualInformation, fixed: _Subject, moving: _Subject) -> list[Float64Array]:
+    """A few promising rigid motions, best first, from the coarsest scale."""
+    starts = _candidates(fixed, moving)
+    scores = np.array([similarity.value(m) for m in starts])
+    picked = _distinct_best(starts, scores, count=12, degrees=18.0)
+    picked += [i for i in (0, 1) if i not in picked]  # the header's placement and orientation are always tried
+    refined = [_optimise(similarity, "rigid", starts[i], fixed, 25) for i in picked]
+    order = _distinct_best([m for m, _ in refined], np.array([s for _, s in refined]), count=4, degrees=10.0)
+    return [refined[i][0] for i in order]
+
+
+def align(
+    fixed: Volume,
+    moving: Volume,
+    *,
+    kind: str = "affine",
+    start: Float64Array | None = None,
+    exclude_fixed: npt.NDArray[np.bool_] | None = None,
+    exclude_moving: npt.NDArray[np.bool_] | None = None,
+) -> AffineResult:
+    """Find the affine from the fixed world to the moving world.
+
+    Args:
+        fixed, moving: images with their grids; contrasts may differ.
+        kind: ``"affine"`` or ``"rigid"``.
+        start: 4x4 to begin from in place of the search, which then tries nothing else.
+        exclude_fixed, exclude_moving: voxels to leave out (lesions), each of its image's shape.
+    """
+    extent_mm = min(_extent_mm(v) for v in (fixed, moving))
+    scales = []
+    for steps, bins, margin in zip(_STEPS_ACROSS, _BINS, (1, 2, 3), strict=True):
+        f = _Subject.from_volume(fixed, extent_mm / steps, exclude_fixed)
+        m = _Subject.from_volume(moving, extent_mm / steps, exclude_moving)
+        scales.append((_similarity(f, m, bins, margin), f, m))
+    coarse, middle, fine = scales
+    starts = _search(*coarse) if start is None else [np.asarray(start, dtype=np.float64)]
+    first = "rigid" if kind == "rigid" else "similarity"
+    refined = [_optimise(middle[0], first, s, middle[1], 30) for s in starts]
+    matrix = max(refined, key=lambda pair: pair[1])[0]
+    if kind == "affine":
+        matrix, _ = _optimise(middle[0], "affine", matrix, middle[1], 40)
+    matrix, score = _optimise(fine[0], kind, matrix, fine[1], 40)
+    before = fine[0].value(np.eye(4))
+    reason = _why_not(matrix, score, fine[0], fine[1], fine[2])
+    return AffineResult(matrix, before, score, bool(reason), reason)
+
+
+def _extent_mm(volume: Volume) -> float:
+    """Mean size of the foreground in mm, from a coarse copy."""
+    longest = float((volume.grid.spacing_mm * volume.grid.shape).max())
+    subject = _Subject.from_volume(volume, longest / 48)
+    return float(2 * np.sqrt(5 / 3) * np.sqrt(np.trace(np.cov(subject.positions_mm.T))))
+
+
+def _why_not(matrix: Float64Array, score: float, similarity: MutualInformation, fixed: _Subject, moving: _Subject) -> str:
+    """A reason to distrust the result, or an empty string."""
+    singular = np.linalg.svd(matrix[:3, :3], compute_uv=False)
+    if singular.max() > 2.0 or singular.min() < 0.5:
+        return f"it stretches by {singular.min():.2f} to {singular.max():.2f}, beyond 0.5 to 2"
+    inside = moving.grid.to_voxels(fixed.positions_mm @ matrix[:3, :3].T + matrix[:3, 3])
+    share = float(((inside >= 0) & (inside <= np.asarray(moving.grid.shape) - 1)).all(axis=1).mean())
+    if share < 0.25:
+        return f"only {100 * share:.0f} % of the fixed subject falls inside the moving image"
+    rng = np.random.default_rng(0)
+    chance = []
+    for rotation in Rotation.random(24, random_state=rng).as_matrix():
+        chance.append(similarity.value(_about_centers(rotation, fixed, moving)))
+    if score < np.mean(chance) + 4 * np.std(chance):
+        return "the images are no more alike than under random rotations"
+    return ""

@@ -1,0 +1,190 @@
+"""Local squared correlation and its exact gradient, as compiled loops over planes.
+
+For a window of N voxels around x: ``c = S(fw) - S(f) S(w) / N``, ``vf = S(ff) - S(f)^2 / N``, ``vw`` likewise, where S
+sums over the window. The similarity is the mean over x of ``m(x) c^2 / (vf vw + e)`` with an optional weight m.
+Its derivative with respect to the warped intensity w(y) is, with S again the window sum,
+
+    S(alpha)(y) f(y) + S(beta)(y) w(y) - S(gamma)(y)
+    alpha = 2 c / (vf vw + e),  beta = -alpha c vf / (vf vw + e),  gamma = (alpha S(f) + beta S(w)) / N
+
+(Avants et al., Med Image Anal 12:26-41, 2008, doi 10.1016/j.media.2007.06.004, uses an approximation of it.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from medwave.core.threads import run_slabs
+from medwave.fields.filters import box_taps, combine_planes, filter_plane
+
+FloatVolume = npt.NDArray[np.float32]
+
+_compile = numba.njit(cache=True, nogil=True, fastmath={"contract", "arcp", "nsz", "reassoc"}, error_model="numpy")
+
+
+@_compile
+def _multiply(a, b, out):
+    for j in range(out.shape[0]):
+        x, y, z = a[j], b[j], out[j]
+        for k in range(z.shape[0]):
+            z[k] = x[k] * y[k]
+
+
+@_compile
+def _window_sums(start, stop, first, second, taps, products, sums):
+    """Window sums of ``first``, ``first^2`` (and ``first * second``) into ``sums``: one, two or three channels."""
+    depth, height, width = first.shape
+    radius = taps.shape[0] - 1
+    length = 2 * radius + 1
+    row = np.zeros(width + 2 * radius, dtype=np.float32)
+    rows = np.zeros((height + 2 * radius, width), dtype=np.float32)
+    rings = np.zeros((products, length, height, width), dtype=np.float32)
+    product = np.empty((height, width), dtype=np.float32)
+    for plane in range(start - radius, stop + radius):
+        slot = (plane - start + radius) % length
+        if plane < 0 or plane >= depth:
+            rings[:, slot] = np.float32(0.0)
+        else:
+            filter_plane(first[plane], taps, row, rows, rings[0, slot])
+            if products > 1:
+                _multiply(first[plane], first[plane], product)
+                filter_plane(product, taps, row, rows, rings[1, slot])
+            if products > 2:
+                _multiply(first[plane], second[plane], product)
+                filter_plane(product, taps, row, rows, rings[2, slot])
+        i = plane - radius
+        if i >= start:
+            for n in range(products):
+                combine_planes(rings[n], i - start, taps, sums[n, i])
+
+
+@_compile
+def _variances(start, stop, sums, count):
+    """Turn ``S(f), S(ff)`` into ``S(f), S(ff) - S(f)^2 / N`` in place."""
+    for i in range(start, stop):
+        for j in range(sums.shape[2]):
+            s, v = sums[0, i, j], sums[1, i, j]
+            for k in range(s.shape[0]):
+                v[k] = max(v[k] - s[k] * s[k] / count, np.float32(0.0))
+
+
+@_compile
+def _coefficients_line(sw, sww, sfw, sf, vf, weight, count, epsilon):
+    """alpha, beta, gamma in place of the three sums of one row; returns the row's part of the similarity."""
+    total = np.float32(0.0)
+    one = np.float32(1.0) / count
+    for k in range(sw.shape[0]):
+        vw = max(sww[k] - sw[k] * sw[k] * one, np.float32(0.0))
+        c = sfw[k] - sf[k] * sw[k] * one
+        inverse = np.float32(1.0) / (vf[k] * vw + epsilon)
+        alpha = np.float32(2.0) * weight[k] * c * inverse
+        beta = -alpha * c * vf[k] * inverse
+        total += weight[k] * c * c * inverse
+        sfw[k] = (alpha * sf[k] + beta * sw[k]) * one
+        sw[k] = alpha
+        sww[k] = beta
+    return total
+
+
+@_compile
+def _moments_slab(start, stop, image, taps, count, out):
+    _window_sums(start, stop, image, image, taps, 2, out)
+    _variances(start, stop, out, count)
+
+
+@_compile
+def _coefficients_slab(start, stop, fixed, warped, moments, weight, taps, count, epsilon, out, similarity):
+    _window_sums(start, stop, warped, fixed, taps, 3, out)
+    for i in range(start, stop):
+        total = 0.0
+        for j in range(fixed.shape[1]):
+            total += _coefficients_line(
+                out[0, i, j], out[1, i, j], out[2, i, j], moments[0, i, j], moments[1, i, j], weight[i, j],
+                count, epsilon,
+            )  # fmt: skip
+        similarity[i] = total
+
+
+@_compile
+def _force_line(g, a, b, c, f, w, above, below, up, down, out0, out1, out2):
+    width = f.shape[0]
+    for k in range(width):
+        g[k] = np.float32(0.5) * (a[k] * f[k] + b[k] * w[k] - c[k])
+        out0[k] = g[k] * (above[k] - below[k])
+        out1[k] = g[k] * (up[k] - down[k])
+    for k in range(1, width - 1):
+        out2[k] = g[k] * (w[k + 1] - w[k - 1])
+    out2[0] = np.float32(0.0)
+    out2[width - 1] = np.float32(0.0)
+
+
+@_compile
+def _force_slab(start, stop, fixed, warped, coefficients, taps, out):
+    depth, height, width = fixed.shape
+    radius = taps.shape[0] - 1
+    length = 2 * radius + 1
+    row = np.zeros(width + 2 * radius, dtype=np.float32)
+    rows = np.zeros((height + 2 * radius, width), dtype=np.float32)
+    rings = np.zeros((3, length, height, width), dtype=np.float32)
+    sums = np.empty((3, height, width), dtype=np.float32)
+    slope = np.empty(width, dtype=np.float32)
+    for plane in range(start - radius, stop + radius):
+        slot = (plane - start + radius) % length
+        for n in range(3):
+            if plane < 0 or plane >= depth:
+                rings[n, slot] = np.float32(0.0)
+            else:
+                filter_plane(coefficients[n, plane], taps, row, rows, rings[n, slot])
+        i = plane - radius
+        if i < start:
+            continue
+        for n in range(3):
+            combine_planes(rings[n], i - start, taps, sums[n])
+        below, above = max(i - 1, 0), min(i + 1, depth - 1)
+        for j in range(height):
+            down, up = max(j - 1, 0), min(j + 1, height - 1)
+            _force_line(
+                slope, sums[0, j], sums[1, j], sums[2, j], fixed[i, j], warped[i, j],
+                warped[above, j], warped[below, j], warped[i, up], warped[i, down],
+                out[0, i, j], out[1, i, j], out[2, i, j],
+            )  # fmt: skip
+
+
+@dataclass
+class LocalCorrelation:
+    """The local squared correlation of a fixed image with warped images of the same shape.
+
+    Args:
+        fixed: ``(D, H, W)`` float32.
+        weight: ``(D, H, W)`` float32, weight of each window centre (0 leaves it out).
+        radius: window half-width in voxels, 1 to 4.
+        epsilon: added to the product of the two window variances (per voxel of the window, squared), so that flat
+            windows exert no force; intensities are expected to span about 0 to 1.
+    """
+
+    fixed: FloatVolume
+    weight: FloatVolume
+    radius: int = 2
+    epsilon: float = 1e-5
+
+    def __post_init__(self) -> None:
+        self._taps = box_taps(self.radius)
+        self._count = np.float32((2 * self.radius + 1) ** 3)
+        self._moments = np.empty((2, *self.fixed.shape), dtype=np.float32)
+        run_slabs(_moments_slab, len(self.fixed), self.fixed, self._taps, self._count, self._moments)
+        self._sums = np.empty((3, *self.fixed.shape), dtype=np.float32)
+        self._per_plane = np.zeros(len(self.fixed))
+        self._total_weight = max(float(self.weight.sum(dtype=np.float64)), 1.0)
+
+    def force(self, warped: FloatVolume, out: FloatVolume) -> float:
+        """Write the gradient by displacement into ``out`` ``(3, D, H, W)``; return the mean similarity (0 to 1)."""
+        run_slabs(
+            _coefficients_slab, len(self.fixed), self.fixed, warped, self._moments, self.weight, self._taps,
+            self._count, np.float32(self.epsilon) * self._count**2, self._sums, self._per_plane,
+        )  # fmt: skip
+        run_slabs(_force_slab, len(self.fixed), self.fixed, warped, self._sums, self._taps, out)
+        return float(self._per_plane.sum()) / self._total_weight

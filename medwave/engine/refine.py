@@ -1,0 +1,225 @@
+"""Instance refinement: a diffeomorphic displacement field by compositive updates, coarse to fine, without weights.
+
+At each iteration the moving image is warped by the current field u; the gradient of the similarity by a displacement
+of the warped image is smoothed (``update_sigma``: fluid regularisation), scaled so that its longest vector is
+``step_voxels``, and composed, ``u <- u o (id + d) + d``; the field is then smoothed lightly (``field_sigma``: elastic
+regularisation). Steps of at most half a voxel compose to an invertible map, and coarse scales carry more elastic
+smoothing than fine ones. (Vercauteren et al., NeuroImage 45:S61-S72, 2009, doi 10.1016/j.neuroimage.2008.10.040.)
+
+Fields are ``(3, D, H, W)`` float32 in voxels of the grid they are handed on, pull-back. The loop runs on compiled
+loops (:class:`CpuLoops`) or on torch operators (:class:`medwave.engine.torch_loops.TorchLoops`) with the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from medwave.core.geometry import Grid
+from medwave.core.threads import run_slabs
+from medwave.engine.lncc_kernels import LocalCorrelation
+from medwave.engine.mi_force import GlobalMutualInformation
+from medwave.engine.pyramid import coarsen
+from medwave.fields.filters import gaussian_taps, smooth
+from medwave.fields.kernels import compose_scaled, largest_length, warp_border
+
+FloatVolume = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Level:
+    """One scale of the refinement.
+
+    Attributes:
+        factor: voxels of the working grid per voxel of this scale.
+        iterations: number of updates at most; the loop ends earlier when the similarity stops rising.
+        update_sigma: smoothing of each update, in voxels of this scale.
+        field_sigma: smoothing of the field after each update, in voxels of this scale.
+    """
+
+    factor: int
+    iterations: int
+    update_sigma: float
+    field_sigma: float
+
+
+class Similarity(Protocol):
+    """Force of a fixed image on warped images."""
+
+    def force(self, warped: Any, out: Any) -> float:
+        """Write the gradient by displacement ``(3, D, H, W)`` and return the similarity."""
+
+
+class Loops(Protocol):
+    """The array operations of the refinement; arrays are numpy's or torch's, whichever the class works on."""
+
+    def upload(self, array: FloatVolume) -> Any: ...
+    def download(self, array: Any) -> FloatVolume: ...
+    def empty(self, *shape: int) -> Any: ...
+    def similarity(self, metric: str, fixed: Any, weight: Any, radius: int) -> Similarity: ...
+    def warp(self, image: Any, field: Any, out: Any) -> None: ...
+    def smooth(self, field: Any, sigma_voxels: float, out: Any) -> None: ...
+    def largest_length(self, field: Any) -> float: ...
+    def compose(self, outer: Any, inner: Any, scale: float, out: Any) -> None: ...
+
+
+class CpuLoops:
+    """Compiled loops over numpy arrays; threads as torch is set."""
+
+    def upload(self, array: FloatVolume) -> FloatVolume:
+        return np.ascontiguousarray(array, dtype=np.float32)
+
+    def download(self, array: FloatVolume) -> FloatVolume:
+        return array
+
+    def empty(self, *shape: int) -> FloatVolume:
+        return np.empty(shape, dtype=np.float32)
+
+    def similarity(self, metric: str, fixed: FloatVolume, weight: FloatVolume, radius: int) -> Similarity:
+        if metric == "mi":
+            return GlobalMutualInformation(fixed, weight)
+        return LocalCorrelation(fixed, weight, radius)
+
+    def warp(self, image: FloatVolume, field: FloatVolume, out: FloatVolume) -> None:
+        run_slabs(warp_border, len(out), image, field, out)
+
+    def smooth(self, field: FloatVolume, sigma_voxels: float, out: FloatVolume) -> None:
+        smooth(field, gaussian_taps(sigma_voxels), out)
+
+    def largest_length(self, field: FloatVolume) -> float:
+        return largest_length(field)
+
+    def compose(self, outer: FloatVolume, inner: FloatVolume, scale: float, out: FloatVolume) -> None:
+        run_slabs(compose_scaled, outer.shape[1], outer, inner, np.float32(scale), out)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where the refinement stands: handed to the callback after each iteration."""
+
+    level: int
+    levels: int
+    iteration: int
+    iterations: int
+    similarity: float
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """Outcome of a refinement.
+
+    Attributes:
+        displacement_voxels: ``(3, D, H, W)`` float32, pull-back.
+        similarity: for each level the similarity at each iteration.
+    """
+
+    displacement_voxels: FloatVolume
+    similarity: list[list[float]]
+
+
+def resize_field(field: FloatVolume, shape: tuple[int, ...]) -> FloatVolume:
+    """Interpolate a field onto a grid of another shape over the same extent; vectors are counted in new voxels.
+
+    Where the finer shape is not a whole multiple (the last block was incomplete), voxel size, not extent, is kept:
+    the ratio is rounded to a power of two, as the pyramid makes it.
+    """
+    ratio = [max(1, 2 ** round(np.log2(n / m))) for n, m in zip(shape, field.shape[1:], strict=True)]
+    full = [m * r for m, r in zip(field.shape[1:], ratio, strict=True)]
+    fine = torch.nn.functional.interpolate(torch.from_numpy(field)[None], size=full, mode="trilinear")[0].numpy()
+    cropped = fine[:, : shape[0], : shape[1], : shape[2]]
+    return np.ascontiguousarray(cropped * np.asarray(ratio, dtype=np.float32)[:, None, None, None])
+
+
+def _coarse(image: FloatVolume, factor: int) -> FloatVolume:
+    if factor == 1:
+        return image
+    grid = Grid((image.shape[0], image.shape[1], image.shape[2]), np.eye(4))
+    return np.ascontiguousarray(coarsen(image, grid, (factor, factor, factor))[0], dtype=np.float32)
+
+
+def _converged(history: list[float], window: int = 10, tolerance: float = 1e-4) -> bool:
+    """Whether the similarity rose by less than ``tolerance`` of itself over the last ``window`` iterations."""
+    return len(history) > 2 * window and max(history[-window:]) <= max(history[:-window]) * (1 + tolerance)
+
+
+def refine(
+    fixed: FloatVolume,
+    moving: FloatVolume,
+    levels: tuple[Level, ...],
+    *,
+    metric: str = "lncc",
+    radius_voxels: int = 2,
+    weight: FloatVolume | None = None,
+    initial_voxels: FloatVolume | None = None,
+    step_voxels: float = 0.5,
+    loops: Loops | None = None,
+    report: Callable[[Progress], None] | None = None,
+) -> Refinement:
+    """Find the displacement that makes ``moving(p + u(p))`` like ``fixed(p)``.
+
+    Args:
+        fixed, moving: ``(D, H, W)`` float32 on one grid, roughly aligned, intensities about 0 to 1.
+        levels: the scales, coarsest first; factors are powers of two.
+        metric: ``"lncc"`` (local squared correlation) or ``"mi"`` (global mutual information).
+        radius_voxels: half-width of the local window, 1 to 4.
+        weight: ``(D, H, W)``, 0 leaves a voxel out of the similarity.
+        initial_voxels: field to start from, ``(3, D, H, W)`` in voxels of the grid.
+        step_voxels: longest vector of an update.
+        loops: where the loops run; compiled CPU loops by default.
+        report: called after each iteration.
+    """
+    loops = loops or CpuLoops()
+    weight = np.ones_like(fixed) if weight is None else weight
+    field: FloatVolume | None = None
+    histories = []
+    for index, level in enumerate(levels):
+        images = [_coarse(image, level.factor) for image in (fixed, moving, weight)]
+        shape = images[0].shape
+        if field is not None:
+            field = resize_field(field, shape)
+        elif initial_voxels is not None:
+            scaled = [_coarse(component, level.factor) / level.factor for component in initial_voxels]
+            field = np.stack(scaled).astype(np.float32)
+        else:
+            field = np.zeros((3, *shape), dtype=np.float32)
+        run = _LevelRun(loops, level, metric, radius_voxels, step_voxels, *images)
+        field, history = run(field, lambda i, s, at=index: report and report(
+            Progress(at, len(levels), i, levels[at].iterations, s)))  # fmt: skip
+        histories.append(history)
+    assert field is not None
+    return Refinement(resize_field(field, fixed.shape) if field.shape[1:] != fixed.shape else field, histories)
+
+
+class _LevelRun:
+    """The iterations of one scale; all memory is taken once."""
+
+    def __init__(
+        self, loops: Loops, level: Level, metric: str, radius: int, step: float,
+        fixed: FloatVolume, moving: FloatVolume, weight: FloatVolume,
+    ) -> None:  # fmt: skip
+        self.loops, self.level, self.step = loops, level, step
+        self.moving = loops.upload(moving)
+        self.similarity = loops.similarity(metric, loops.upload(fixed), loops.upload(weight), radius)
+        self.warped = loops.empty(*fixed.shape)
+        self.update, self.smoothed = loops.empty(3, *fixed.shape), loops.empty(3, *fixed.shape)
+
+    def __call__(self, start: FloatVolume, report: Callable[[int, float], Any]) -> tuple[FloatVolume, list[float]]:
+        loops, level = self.loops, self.level
+        field = loops.upload(start)
+        history: list[float] = []
+        for iteration in range(level.iterations):
+            loops.warp(self.moving, field, self.warped)
+            history.append(self.similarity.force(self.warped, self.update))
+            loops.smooth(self.update, level.update_sigma, self.smoothed)
+            longest = loops.largest_length(self.smoothed)
+            report(iteration, history[-1])
+            if longest < 1e-12 or _converged(history):
+                break
+            loops.compose(field, self.smoothed, self.step / longest, self.update)
+            loops.smooth(self.update, level.field_sigma, field)
+        return loops.download(field), history

@@ -1,0 +1,241 @@
+"""Preparing a pair for refinement: one working grid, both images on it, and the way back to the fixed file's grid.
+
+The working grid has RAS+ axis order and covers both subjects and a margin. Where the fixed image is about isotropic
+its own voxels are used, so that nothing is interpolated; else the grid is isotropic at the finest spacing. It never
+has more than ``most_voxels``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from medwave.core.errors import InputError
+from medwave.core.geometry import Float64Array, Grid, Volume
+from medwave.core.orientation import canonical_axes, invert_axes, reorient, reorient_grid, reorient_vectors
+from medwave.core.threads import run_slabs
+from medwave.engine.pyramid import coarsen, foreground
+from medwave.fields.kernels import nearest_through, warp_through
+
+FloatVolume = npt.NDArray[np.float32]
+_MARGIN_VOXELS = 10
+_TAPER_VOXELS = 5
+
+
+@dataclass(frozen=True)
+class WorkingPair:
+    """Both images on the working grid, intensities about 0 to 1, and where the similarity counts.
+
+    Attributes:
+        grid: the working grid (RAS+ order).
+        fixed, moving: ``(D, H, W)`` float32; moving is resampled through the affine.
+        weight: ``(D, H, W)`` float32, 0 where the similarity leaves a voxel out.
+        subject: foreground of the fixed image, ``(D, H, W)`` bool.
+        native: grid of the fixed file.
+        offset: first voxel of the working grid in the canonical fixed grid, or None where it was resampled.
+    """
+
+    grid: Grid
+    fixed: FloatVolume
+    moving: FloatVolume
+    weight: FloatVolume
+    subject: npt.NDArray[np.bool_]
+    native: Grid
+    offset: tuple[int, int, int] | None
+
+    def to_native(self, field: FloatVolume) -> FloatVolume:
+        """A displacement on the working grid as one on the fixed file's grid, in its voxels; zero outside."""
+        axes = canonical_axes(self.native.affine)
+        canonical = reorient_grid(self.native, *axes)
+        tapered = field * self._taper(canonical)
+        if self.offset is not None:
+            full = np.zeros((3, *canonical.shape), dtype=np.float32)
+            box = tuple(slice(o, o + n) for o, n in zip(self.offset, self.grid.shape, strict=True))
+            full[(slice(None), *box)] = tapered
+        else:
+            full = _resample_vectors(tapered, self.grid, canonical)
+        return reorient_vectors(full, *invert_axes(*axes))
+
+    def _taper(self, canonical: Grid) -> FloatVolume:
+        """1 inside, falling to 0 towards the faces of the working grid that lie inside the fixed image."""
+        taper = np.ones(self.grid.shape, dtype=np.float32)
+        ends = canonical.to_voxels(self.grid.to_mm([(0, 0, 0), np.asarray(self.grid.shape) - 1]))
+        ramp = np.arange(_TAPER_VOXELS, dtype=np.float32) / _TAPER_VOXELS
+        for axis, length in enumerate(self.grid.shape):
+            profile = np.ones(length, dtype=np.float32)
+            if ends[0, axis] > 0.5:
+                profile[:_TAPER_VOXELS] = ramp[:length]
+            if ends[1, axis] < canonical.shape[axis] - 1.5:
+                profile[-_TAPER_VOXELS:] *= ramp[::-1][:length]
+            taper *= profile.reshape([-1 if a == axis else 1 for a in range(3)])
+        return taper
+
+
+def resample(
+    volume: Volume, matrix: Float64Array, grid: Grid, displacement_voxels: FloatVolume | None = None
+) -> FloatVolume:
+    """Sample a volume at ``A(x + u(x))`` for the voxels x of a grid: linear, zero outside the volume.
+
+    Args:
+        volume: the image to sample.
+        matrix: A, 4x4, world of the grid -> world of the volume (RAS+ mm).
+        grid: where the result lies.
+        displacement_voxels: u, ``(3, D, H, W)`` in voxels of the grid; none for the affine alone.
+    """
+    field = np.zeros((3, *grid.shape), dtype=np.float32) if displacement_voxels is None else displacement_voxels
+    voxels = np.ascontiguousarray((np.linalg.inv(volume.grid.affine) @ matrix @ grid.affine)[:3])
+    out = np.empty(grid.shape, dtype=np.float32)
+    data = np.ascontiguousarray(volume.data, dtype=np.float32)
+    run_slabs(warp_through, grid.shape[0], data, np.ascontiguousarray(field), voxels, out)
+    return out
+
+
+def resample_labels(
+    labels: Volume, matrix: Float64Array, grid: Grid, displacement_voxels: FloatVolume | None = None
+) -> npt.NDArray[np.generic]:
+    """Like :func:`resample`, by the nearest voxel, keeping the dtype of the labels."""
+    field = np.zeros((3, *grid.shape), dtype=np.float32) if displacement_voxels is None else displacement_voxels
+    voxels = np.ascontiguousarray((np.linalg.inv(labels.grid.affine) @ matrix @ grid.affine)[:3])
+    data = np.ascontiguousarray(labels.data)
+    out = np.empty(grid.shape, dtype=data.dtype)
+    run_slabs(nearest_through, grid.shape[0], data, np.ascontiguousarray(field), voxels, out)
+    return out
+
+
+def prepare_pair(
+    fixed: Volume,
+    moving: Volume,
+    matrix: Float64Array,
+    *,
+    use_fixed: npt.NDArray[np.bool_] | None,
+    use_moving: npt.NDArray[np.bool_] | None,
+    radius_voxels: int,
+    most_voxels: int,
+) -> WorkingPair:
+    """Bring a pair to its working grid.
+
+    Args:
+        fixed, moving: the images.
+        matrix: 4x4, fixed world -> moving world.
+        use_fixed, use_moving: where the similarity may count, each on its image's grid; None for everywhere.
+        radius_voxels: no window of this half-width that counts may touch a voxel that may not.
+        most_voxels: size limit of the working grid.
+
+    Raises:
+        InputError: when no voxel is left to compare.
+    """
+    axes = canonical_axes(fixed.grid.affine)
+    image = Volume(reorient(np.asarray(fixed.data, dtype=np.float32), *axes), reorient_grid(fixed.grid, *axes))
+    subject = Volume(_foreground_fast(image.data).astype(np.float32), image.grid)
+    moved_subject = Volume(_foreground_fast(np.asarray(moving.data, dtype=np.float32)).astype(np.float32), moving.grid)
+    reach = resample(moved_subject, matrix, image.grid)
+    grid, offset = _working_grid(image.grid, (subject.data > 0.5) | (reach > 0.5), most_voxels)
+    identity = np.eye(4)
+    fixed_on = _on_grid(image, identity, grid, offset)
+    subject_on = _on_grid(subject, identity, grid, offset) > 0.5
+    moving_on = resample(_not_finer(moving, grid), matrix, grid)
+    moving_subject = resample(moved_subject, matrix, grid) > 0.5
+    weight = _inside(moving.grid, matrix, grid)
+    if use_fixed is not None:
+        allowed = Volume(reorient(use_fixed.astype(np.float32), *axes), image.grid)
+        weight &= _eroded(_on_grid(allowed, identity, grid, offset) > 0.99, radius_voxels)
+    if use_moving is not None:
+        allowed = Volume(use_moving.astype(np.float32), moving.grid)
+        weight &= _eroded(resample(allowed, matrix, grid) > 0.99, radius_voxels)
+    if not (weight & subject_on).any():
+        raise InputError("no voxel of the fixed subject is left to compare: check masks and the initial alignment")
+    return WorkingPair(
+        grid=grid,
+        fixed=_normalised(fixed_on, subject_on),
+        moving=_normalised(moving_on, moving_subject),
+        weight=weight.astype(np.float32),
+        subject=subject_on,
+        native=fixed.grid,
+        offset=offset,
+    )
+
+
+def _foreground_fast(data: FloatVolume) -> npt.NDArray[np.bool_]:
+    """Foreground found on a copy of half the resolution."""
+    factor = 2 if min(data.shape) >= 64 else 1
+    grid = Grid((data.shape[0], data.shape[1], data.shape[2]), np.eye(4))
+    coarse = foreground(coarsen(data, grid, (factor, factor, factor))[0])
+    for axis in range(3):
+        coarse = coarse.repeat(factor, axis=axis)
+    return coarse[: data.shape[0], : data.shape[1], : data.shape[2]]
+
+
+def _working_grid(
+    canonical: Grid, region: npt.NDArray[np.bool_], most_voxels: int
+) -> tuple[Grid, tuple[int, int, int] | None]:
+    """The grid around a region of the canonical fixed grid, and its offset there when voxels coincide."""
+    spacing = canonical.spacing_mm
+    spans = [np.flatnonzero(region.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
+    low = np.array([s[0] for s in spans])
+    high = np.array([s[-1] + 1 for s in spans])
+    if spacing.max() <= 1.3 * spacing.min():
+        first = np.maximum(low - _MARGIN_VOXELS, 0)
+        last = np.minimum(high + _MARGIN_VOXELS, canonical.shape)
+        shape = (int(last[0] - first[0]), int(last[1] - first[1]), int(last[2] - first[2]))
+        if np.prod(shape) <= most_voxels:
+            return canonical.crop(first, shape), (int(first[0]), int(first[1]), int(first[2]))
+    extent_mm = (high - low) * spacing
+    step = float(spacing.min())
+    while np.prod(extent_mm / step + 2 * _MARGIN_VOXELS) > most_voxels:
+        step *= 1.05
+    count = np.ceil(extent_mm / step).astype(int) + 2 * _MARGIN_VOXELS
+    affine = canonical.affine @ np.diag([*(step / spacing), 1.0])
+    start = (low + high - 1) / 2 - (count - 1) / 2 * step / spacing
+    affine[:3, 3] = canonical.to_mm(start)
+    return Grid((int(count[0]), int(count[1]), int(count[2])), affine), None
+
+
+def _on_grid(volume: Volume, matrix: Float64Array, grid: Grid, offset: tuple[int, int, int] | None) -> FloatVolume:
+    if offset is None:
+        return resample(_not_finer(volume, grid), matrix, grid)
+    box = tuple(slice(o, o + n) for o, n in zip(offset, grid.shape, strict=True))
+    return np.ascontiguousarray(volume.data[box], dtype=np.float32)
+
+
+def _not_finer(volume: Volume, grid: Grid) -> Volume:
+    """Block means where the volume is at least 1.5 times finer than the grid: sampling it would alias."""
+    target = float(grid.spacing_mm.min())
+    factors = [max(1, int(np.floor(target / s + 0.5))) for s in volume.grid.spacing_mm]
+    if max(factors) == 1:
+        return volume
+    data, coarse = coarsen(np.asarray(volume.data, dtype=np.float32), volume.grid, (factors[0], factors[1], factors[2]))
+    return Volume(data, coarse, volume.name)
+
+
+def _inside(moving: Grid, matrix: Float64Array, grid: Grid) -> npt.NDArray[np.bool_]:
+    """Voxels of the grid that fall inside the moving image."""
+    ones = Volume(np.ones(moving.shape, dtype=np.float32), moving)
+    return resample(ones, matrix, grid) > 0.5
+
+
+def _eroded(mask: npt.NDArray[np.bool_], radius: int) -> npt.NDArray[np.bool_]:
+    return ndimage.minimum_filter(mask, size=2 * radius + 1, mode="nearest")
+
+
+def _normalised(image: FloatVolume, subject: npt.NDArray[np.bool_]) -> FloatVolume:
+    """Intensities with the darkest background at 0 and the 99th percentile of the subject at 1."""
+    values = image[subject] if subject.any() else image.ravel()
+    high = float(np.percentile(values, 99.0))
+    low = min(0.0, float(np.percentile(values, 0.5)))
+    if high <= low:
+        low, high = float(image.min()), float(image.max())
+    return np.ascontiguousarray((image - low) / max(high - low, 1e-12), dtype=np.float32)
+
+
+def _resample_vectors(field: FloatVolume, grid: Grid, target: Grid) -> FloatVolume:
+    """Vectors in voxels of ``grid`` as vectors in voxels of ``target``, linear, zero outside (parallel axes)."""
+    matrix = np.linalg.inv(grid.affine) @ target.affine
+    turn = np.linalg.inv(target.affine[:3, :3]) @ grid.affine[:3, :3]
+    sampled = np.stack([
+        ndimage.affine_transform(component, matrix[:3, :3], matrix[:3, 3], target.shape, order=1, prefilter=False)
+        for component in field
+    ])  # fmt: skip
+    return np.einsum("ij,j...->i...", turn.astype(np.float32), sampled)

@@ -1,0 +1,309 @@
+"""Register a pair of images: affine start, deformable refinement, and everything one wants to know about the result.
+
+The transform maps fixed points to moving points, ``T(x) = A(x + u(x))``: the displacement u acts first, on the fixed
+grid, then the affine A. Moving points go back by ``p + u_inv(p)``, ``p = A^-1(y)``. Files follow ITK
+(:mod:`medwave.volumes`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from medwave.core.errors import DeviceError, GeometryError, InputError
+from medwave.core.files import StrPath
+from medwave.core.geometry import Float64Array, Volume
+from medwave.core.provenance import Stage, StageClock
+from medwave.core.threads import run_slabs
+from medwave.engine.affine import AffineResult, align
+from medwave.engine.refine import CpuLoops, Level, Loops, Progress, Refinement, refine
+from medwave.fields.jacobian import jacobian_determinant
+from medwave.fields.kernels import invert_newton
+from medwave.volumes import check_image, read_affine, read_labels, read_volume
+from medwave.workflows.options import RegisterOptions
+from medwave.workflows.pair import WorkingPair, prepare_pair, resample, resample_labels
+
+FloatVolume = npt.NDArray[np.float32]
+Source = Volume | StrPath
+
+LEVELS: dict[str, tuple[Level, ...]] = {
+    "fast": (Level(8, 60, 1.5, 0.7), Level(4, 60, 1.5, 0.6), Level(2, 40, 1.5, 0.5)),
+    "balanced": (Level(8, 60, 1.5, 0.7), Level(4, 60, 1.5, 0.6), Level(2, 40, 1.5, 0.5), Level(1, 20, 1.0, 0.4)),
+    "accurate": (Level(8, 80, 1.5, 0.7), Level(4, 80, 1.5, 0.6), Level(2, 60, 1.5, 0.5), Level(1, 50, 1.0, 0.4)),
+}
+_MOST_VOXELS = 12_000_000
+
+
+@dataclass(frozen=True)
+class Registration:
+    """The result of :func:`register`; arrays lie on the grid of the fixed file, in its axis order.
+
+    Attributes:
+        fixed, moving: the images.
+        matrix: A, 4x4 RAS+ mm, fixed to moving points.
+        affine: how the linear start went.
+        displacement_voxels: u, ``(3, D, H, W)`` float32 in voxels of the fixed grid.
+        inverse_voxels: u_inv, likewise on the fixed grid.
+        inverse_residual_voxels: what the inversion left, ``(D, H, W)``.
+        warped: the moving image on the fixed grid through the whole transform.
+        jacobian: determinant of ``p + u(p)``, ``(D, H, W)``.
+        subject: foreground of the fixed image, ``(D, H, W)`` bool.
+        fixed_labels, moving_labels, warped_labels: label maps, when given.
+        options: the options used, with ``auto`` resolved.
+        stages: cost of each step.
+        warnings: what a person should know.
+        similarity: per level of the refinement, the similarity at each iteration.
+    """
+
+    fixed: Volume
+    moving: Volume
+    matrix: Float64Array
+    affine: AffineResult | None
+    displacement_voxels: FloatVolume
+    inverse_voxels: FloatVolume
+    inverse_residual_voxels: FloatVolume
+    warped: Volume
+    jacobian: FloatVolume
+    subject: npt.NDArray[np.bool_]
+    fixed_labels: Volume | None
+    moving_labels: Volume | None
+    warped_labels: Volume | None
+    options: RegisterOptions
+    stages: tuple[Stage, ...]
+    warnings: tuple[str, ...]
+    similarity: list[list[float]] = field(default_factory=list)
+
+    def save(self, folder: StrPath, **more: Any) -> Path:
+        """Write images, transforms, measures and the report into a folder; returns the path of the report.
+
+        See :func:`medwave.workflows.save.save_registration` for the files and the further arguments.
+        """
+        from medwave.workflows.save import save_registration
+
+        return save_registration(self, folder, **more)
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    fixed: Volume
+    moving: Volume
+    fixed_labels: Volume | None
+    moving_labels: Volume | None
+    use_fixed: npt.NDArray[np.bool_] | None
+    use_moving: npt.NDArray[np.bool_] | None
+    start: Float64Array | None
+
+
+def register(
+    fixed: Source,
+    moving: Source,
+    *,
+    fixed_labels: Source | None = None,
+    moving_labels: Source | None = None,
+    mask_fixed: Source | None = None,
+    mask_moving: Source | None = None,
+    lesion_fixed: Source | None = None,
+    lesion_moving: Source | None = None,
+    init: StrPath | Float64Array | None = None,
+    options: RegisterOptions | None = None,
+    on_stage: Callable[[str], None] | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    **changes: Any,
+) -> Registration:
+    """Register ``moving`` to ``fixed``.
+
+    Args:
+        fixed, moving: volumes, or paths of NIfTI, MGZ, NRRD or MHA files; any orientation, spacing and contrast.
+        fixed_labels, moving_labels: label maps on the grids of their images; moving labels are carried over.
+        mask_fixed, mask_moving: non-zero where the images may be compared.
+        lesion_fixed, lesion_moving: non-zero where they may not.
+        init: an ITK affine file, or a 4x4 RAS+ mm matrix from fixed to moving points, to start from.
+        options: all other options; single ones can be given by name: ``register(f, m, preset="fast")``.
+        on_stage: told the name of each step when it begins.
+        on_progress: told about each iteration of the refinement.
+
+    Raises:
+        MedwaveError: one of its leaves, for any unusable input; see :mod:`medwave.core.errors`.
+    """
+    options = replace(options or RegisterOptions(), **changes)
+    clock, warnings = StageClock(), []
+
+    @contextlib.contextmanager
+    def stage(name: str) -> Iterator[None]:
+        if on_stage:
+            on_stage(name)
+        with clock.stage(name):
+            yield
+
+    with _threads(options.threads):
+        loops = loops_for(options.device)
+        with stage("read"):
+            inputs = _load(
+                fixed, moving, fixed_labels, moving_labels, mask_fixed, mask_moving, lesion_fixed, lesion_moving, init
+            )
+        with stage("affine"):
+            linear = _linear_start(inputs, options)
+            if linear is not None and linear.failed:
+                warnings.append(f"the linear start may have failed: {linear.reason}")
+            matrix = linear.matrix if linear else (np.eye(4) if inputs.start is None else inputs.start)
+        with stage("prepare"):
+            pair = prepare_pair(
+                inputs.fixed, inputs.moving, matrix, use_fixed=inputs.use_fixed, use_moving=inputs.use_moving,
+                radius_voxels=options.radius, most_voxels=_MOST_VOXELS,
+            )  # fmt: skip
+            options = replace(options, metric=_metric(pair, options))
+        with stage("refine"):
+            refinement = _refine(pair, options, loops, on_progress)
+        with stage("invert"):
+            inverse, residual = invert_field(refinement.displacement_voxels)
+            displacement = pair.to_native(refinement.displacement_voxels)
+            inverse = pair.to_native(inverse)
+        with stage("warp"):
+            warped = resample(inputs.moving, matrix, inputs.fixed.grid, displacement)
+            jacobian = jacobian_determinant(torch.from_numpy(displacement)[None])[0, 0].numpy()
+            labels = _carry_labels(inputs, matrix, displacement)
+    return Registration(
+        fixed=inputs.fixed, moving=inputs.moving, matrix=matrix, affine=linear,
+        displacement_voxels=displacement, inverse_voxels=inverse, inverse_residual_voxels=residual,
+        warped=Volume(warped, inputs.fixed.grid, "warped"), jacobian=jacobian,
+        subject=_subject_on_native(pair, inputs.fixed),
+        fixed_labels=inputs.fixed_labels, moving_labels=inputs.moving_labels, warped_labels=labels,
+        options=options, stages=tuple(clock.stages), warnings=tuple(warnings), similarity=refinement.similarity,
+    )  # fmt: skip
+
+
+def loops_for(device: str) -> Loops:
+    """The loops of the refinement for a device name.
+
+    Raises:
+        DeviceError: when torch does not know the device or does not see it.
+    """
+    if device == "cpu":
+        return CpuLoops()
+    try:
+        chosen = torch.device(device)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise DeviceError(f"device {device!r} is not usable here ({reason}); use --device cpu") from error
+    from medwave.engine.torch_loops import TorchLoops
+
+    return TorchLoops(chosen)
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    if count:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _load(
+    fixed: Source, moving: Source, fixed_labels: Source | None, moving_labels: Source | None,
+    mask_fixed: Source | None, mask_moving: Source | None, lesion_fixed: Source | None, lesion_moving: Source | None,
+    init: StrPath | Float64Array | None,
+) -> _Inputs:  # fmt: skip
+    images = [_volume(source) for source in (fixed, moving)]
+    for image in images:
+        check_image(image)
+    return _Inputs(
+        *images,
+        _on_same_grid(fixed_labels, images[0], "label map"),
+        _on_same_grid(moving_labels, images[1], "label map"),
+        _allowed(mask_fixed, lesion_fixed, images[0]),
+        _allowed(mask_moving, lesion_moving, images[1]),
+        init if init is None or isinstance(init, np.ndarray) else read_affine(init),
+    )
+
+
+def _volume(source: Source) -> Volume:
+    return source if isinstance(source, Volume) else read_volume(source)
+
+
+def _on_same_grid(source: Source | None, image: Volume, role: str) -> Volume | None:
+    """A label map or mask, which must lie on the grid of its image."""
+    if source is None:
+        return None
+    volume = source if isinstance(source, Volume) else read_labels(source)
+    if not volume.grid.matches(image.grid):
+        raise GeometryError(
+            f"{volume.name}: the {role} of {image.name} must lie on its grid ({image.grid.describe()}), "
+            f"this one has {volume.grid.describe()}; resample it first"
+        )
+    return volume
+
+
+def _allowed(mask: Source | None, lesion: Source | None, image: Volume) -> npt.NDArray[np.bool_] | None:
+    """Where an image may be compared: inside its mask and outside its lesion."""
+    inside, outside = _on_same_grid(mask, image, "mask"), _on_same_grid(lesion, image, "lesion mask")
+    for volume in (inside, outside):
+        if volume is not None and not np.any(volume.data):
+            raise InputError(f"{volume.name}: the mask is empty (all zero); give one with voxels, or none")
+    allowed = None if inside is None else np.asarray(inside.data != 0)
+    if outside is not None:
+        clear = np.asarray(outside.data == 0)
+        allowed = clear if allowed is None else allowed & clear
+    if allowed is not None and not allowed.any():
+        raise InputError(f"{image.name}: mask and lesion mask together leave no voxel to compare")
+    return allowed
+
+
+def _linear_start(inputs: _Inputs, options: RegisterOptions) -> AffineResult | None:
+    if options.affine == "none":
+        return None
+    excluded = [None if use is None else ~use for use in (inputs.use_fixed, inputs.use_moving)]
+    return align(
+        inputs.fixed, inputs.moving, kind=options.affine, start=inputs.start,
+        exclude_fixed=excluded[0], exclude_moving=excluded[1],
+    )  # fmt: skip
+
+
+def _metric(pair: WorkingPair, options: RegisterOptions) -> str:
+    if options.metric != "auto":
+        return options.metric
+    region = pair.subject & (pair.weight > 0)
+    correlation = np.corrcoef(pair.fixed[region], pair.moving[region])[0, 1]
+    return "lncc" if correlation > 0.3 else "mi"
+
+
+def _refine(
+    pair: WorkingPair, options: RegisterOptions, loops: Loops, report: Callable[[Progress], None] | None
+) -> Refinement:
+    if not options.deformable:
+        return Refinement(np.zeros((3, *pair.grid.shape), dtype=np.float32), [])
+    levels = tuple(level for level in LEVELS[options.preset] if min(pair.grid.shape) >= 8 * level.factor)
+    return refine(
+        pair.fixed, pair.moving, levels or LEVELS[options.preset][-1:], metric=options.metric,
+        radius_voxels=options.radius, weight=pair.weight, loops=loops, report=report,
+    )  # fmt: skip
+
+
+def invert_field(displacement_voxels: FloatVolume) -> tuple[FloatVolume, FloatVolume]:
+    """Inverse displacement ``(3, D, H, W)`` on the same grid, and its residual ``(D, H, W)`` in voxels."""
+    inverse = np.empty_like(displacement_voxels)
+    residual = np.empty(displacement_voxels.shape[1:], dtype=np.float32)
+    run_slabs(invert_newton, len(residual), displacement_voxels, 30, 1e-2, inverse, residual)
+    return inverse, residual
+
+
+def _carry_labels(inputs: _Inputs, matrix: Float64Array, displacement: FloatVolume) -> Volume | None:
+    if inputs.moving_labels is None:
+        return None
+    data = resample_labels(inputs.moving_labels, matrix, inputs.fixed.grid, displacement)
+    return Volume(data, inputs.fixed.grid, "warped labels")
+
+
+def _subject_on_native(pair: WorkingPair, fixed: Volume) -> npt.NDArray[np.bool_]:
+    subject = Volume(pair.subject.astype(np.float32), pair.grid)
+    return resample(subject, np.eye(4), fixed.grid) > 0.5

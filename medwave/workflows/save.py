@@ -1,0 +1,196 @@
+"""Write a registration to a folder: images, transforms, measures, report.
+
+Every file is written whole or not at all; ``run.json`` comes last and marks a complete run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from medwave import __version__
+from medwave.core.errors import OutputError
+from medwave.core.files import StrPath, write_json
+from medwave.core.geometry import Volume
+from medwave.core.provenance import StageClock, sha256, versions
+from medwave.metrics.registration import dice, folding, inverse_consistency_mm, log_jacobian_sd
+from medwave.reports.registration import FigureOfMerit, RegistrationReport, write_registration_report
+from medwave.volumes import write_affine, write_composite, write_field, write_inverse_composite, write_volume
+from medwave.workflows.pair import resample, resample_labels
+
+if TYPE_CHECKING:
+    from medwave.workflows.register import Registration
+
+FILES = {
+    "warped": ("warped.nii.gz", "moving image on the fixed grid"),
+    "warped labels": ("warped_labels.nii.gz", "moving labels on the fixed grid"),
+    "jacobian": ("jacobian.nii.gz", "volume change of the deformable part, per voxel (1 = none)"),
+    "affine": ("transform/affine.tfm", "ITK affine, fixed to moving points"),
+    "field": ("transform/field.nii.gz", "ITK displacement field on the fixed grid, applied before the affine"),
+    "inverse field": ("transform/inverse_field.nii.gz", "its inverse, applied after the inverse affine"),
+    "composite": ("transform/composite.h5", "both, fixed to moving points: resamples moving onto fixed"),
+    "inverse composite": ("transform/inverse_composite.h5", "moving to fixed points: resamples fixed onto moving"),
+}
+
+
+def output_folder(folder: StrPath) -> Path:
+    """Make the folder of a run, with its ``transform`` folder, and drop the mark of an older complete run.
+
+    Raises:
+        OutputError: when it cannot be made or written to.
+    """
+    path = Path(folder)
+    try:
+        (path / "transform").mkdir(parents=True, exist_ok=True)
+        probe = path / ".medwave-probe"
+        probe.touch()
+        probe.unlink()
+        (path / "run.json").unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be used as an output folder ({error.strerror}); choose another") from error
+    return path
+
+
+def save_registration(
+    result: Registration,
+    folder: StrPath,
+    *,
+    inputs: Mapping[str, str] | None = None,
+    command_line: str = "",
+    true_error_mm: npt.NDArray[np.floating] | None = None,
+    true_error_mean_mm: tuple[float, float] | None = None,
+    clock: StageClock | None = None,
+) -> Path:
+    """Write everything about a registration.
+
+    Args:
+        result: what :func:`medwave.register` returned.
+        folder: where to write; made when absent.
+        inputs: role -> path of the input files, hashed into ``run.json``.
+        command_line: the command that repeats the run.
+        true_error_mm, true_error_mean_mm: known error per voxel and its means before and after (demo only).
+        clock: continues the stages of the run.
+
+    Returns:
+        The path of ``report.html``.
+    """
+    path = output_folder(folder)
+    clock = clock or StageClock()
+    with clock.stage("write"):
+        files = _write_files(result, path)
+    with clock.stage("measure"):
+        images = _images(result)
+        figures = _figures(result, images)
+        overlaps = _overlaps(result)
+    with clock.stage("report"):
+        report = RegistrationReport(
+            fixed=result.fixed, moving=result.moving, warped=result.warped.data, before=images["before"],
+            affine_only=images["after_affine"], displacement_voxels=result.displacement_voxels,
+            jacobian=result.jacobian, fixed_labels=_data(result.fixed_labels), warped_labels=_data(result.warped_labels),
+            figures=figures, dice=overlaps, true_error_mm=true_error_mm, true_error_mean_mm=true_error_mean_mm,
+            status="warning" if result.warnings else "ok", messages=result.warnings,
+            stages=[tuple(asdict(s).values()) for s in (*result.stages, *clock.stages)],
+            options=asdict(result.options), versions=versions(), files=files, command_line=command_line,
+        )  # fmt: skip
+        write_registration_report(path / "report.html", report)
+    stages = [asdict(stage) for stage in (*result.stages, *clock.stages)]
+    write_json(path / "run.json", {
+        "medwave": __version__,
+        "command": command_line,
+        "status": report.status,
+        "warnings": list(result.warnings),
+        "options": asdict(result.options),
+        "inputs": {role: {"path": str(p), "sha256": sha256(p)} for role, p in (inputs or {}).items()},
+        "fixed_grid": result.fixed.grid.describe(),
+        "moving_grid": result.moving.grid.describe(),
+        "affine": None if result.affine is None else asdict(result.affine),
+        "figures": {f.name: {k: v for k, v in f._asdict().items() if k not in ("name", "note")} for f in figures},
+        "dice": {str(k): {"before": v[1], "after": v[2]} for k, v in overlaps.items()},
+        "true_error_mean_mm": true_error_mean_mm,
+        "similarity": result.similarity,
+        "stages": stages,
+        "total": {
+            "cpu_s": sum(s["cpu_s"] for s in stages),
+            "wall_s": sum(s["wall_s"] for s in stages),
+            "peak_rss_mb": max(s["peak_rss_mb"] for s in stages),
+        },
+        "files": {name: relative for name, (relative, _) in files.items()},
+        "versions": versions(),
+    })  # fmt: skip
+    return path / "report.html"
+
+
+def _write_files(result: Registration, path: Path) -> dict[str, tuple[str, str]]:
+    grid = result.fixed.grid
+    present = dict(FILES)
+    write_volume(path / FILES["warped"][0], result.warped, dtype=np.float32)
+    write_volume(path / FILES["jacobian"][0], Volume(result.jacobian, grid, "jacobian"), dtype=np.float32)
+    if result.warped_labels is not None:
+        write_volume(path / FILES["warped labels"][0], result.warped_labels)
+    else:
+        present.pop("warped labels")
+    write_affine(path / FILES["affine"][0], result.matrix)
+    write_field(path / FILES["field"][0], result.displacement_voxels, grid)
+    write_field(path / FILES["inverse field"][0], result.inverse_voxels, grid)
+    write_composite(path / FILES["composite"][0], result.matrix, result.displacement_voxels, grid)
+    write_inverse_composite(path / FILES["inverse composite"][0], result.matrix, result.inverse_voxels, grid)
+    return present
+
+
+def _images(result: Registration) -> dict[str, npt.NDArray[np.float32]]:
+    """The moving image on the fixed grid at each stage."""
+    return {
+        "before": resample(result.moving, np.eye(4), result.fixed.grid),
+        "after_affine": resample(result.moving, result.matrix, result.fixed.grid),
+        "after": np.asarray(result.warped.data),
+    }
+
+
+def _figures(result: Registration, images: Mapping[str, npt.NDArray[np.float32]]) -> list[FigureOfMerit]:
+    """Measures of the run, most telling first."""
+    region = result.subject
+    fixed = np.asarray(result.fixed.data, dtype=np.float32)[region]
+    correlation = {stage: _correlation(fixed, image[region]) for stage, image in images.items()}
+    folds = folding(result.displacement_voxels)
+    consistency = inverse_consistency_mm(
+        result.displacement_voxels, result.inverse_voxels, result.fixed.grid.affine, region
+    )
+    rows = [
+        FigureOfMerit("Correlation in the subject", **correlation, better="higher" if fixed.size else ""),
+        FigureOfMerit("Inverse consistency", after=consistency, unit="mm", note="mean |u o u_inv| in the subject"),
+        FigureOfMerit("Folded voxels", after=float(folds.count), note="determinant of the Jacobian <= 0"),
+        FigureOfMerit("SD of log Jacobian", after=log_jacobian_sd(result.displacement_voxels, region),
+                      note="in the subject: how unevenly volume changes"),
+        FigureOfMerit("Volume change of the affine", after=float(np.linalg.det(result.matrix[:3, :3]))),
+    ]  # fmt: skip
+    if result.affine is not None:
+        similarity = result.affine.similarity_before, result.affine.similarity_after
+        rows.insert(1, FigureOfMerit(
+            "Normalised mutual information", *similarity, note="around the subject, coarse grid; 1 = unrelated"))  # fmt: skip
+    return rows
+
+
+def _correlation(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:
+    if a.size == 0 or a.std() == 0 or b.std() == 0:
+        return 0.0
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+def _overlaps(result: Registration) -> dict[int, tuple[str, float, float]]:
+    """Label -> name, Dice after the affine, Dice at the end."""
+    if result.fixed_labels is None or result.moving_labels is None or result.warped_labels is None:
+        return {}
+    fixed = result.fixed_labels.data
+    affine = dice(fixed, resample_labels(result.moving_labels, result.matrix, result.fixed.grid))
+    after = dice(fixed, result.warped_labels.data)
+    labels: Sequence[int] = sorted(set(affine) | set(after))
+    return {label: (f"label {label}", affine.get(label, 0.0), after.get(label, 0.0)) for label in labels}
+
+
+def _data(volume: Volume | None) -> npt.NDArray[Any] | None:
+    return None if volume is None else volume.data
