@@ -7,6 +7,7 @@ Conventions
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ def itk_reason(error: Exception) -> str:
     """The telling line of one of ITK's long messages."""
     lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
     telling = [line for line in lines if "ERROR" in line or "Refusing" in line or "direction" in line] or lines
-    return telling[-1].split("ERROR:")[-1].strip() if telling else "no reason given"
+    if not telling:
+        return "no reason given"
+    return re.sub(r"\w+\(0x[0-9a-f]+\):\s*", "", telling[-1].split("ERROR:")[-1]).strip()  # names an object in memory
 
 
 def grid_affine(image: sitk.Image) -> Float64Array:
