@@ -2,8 +2,9 @@
 
 The inverse at ``p`` is the root of ``F(x) = x + u(p + x)``, a problem of its own for each voxel. The well-known fixed
 point ``x <- -u(p + x)`` (Chen et al. 2008, doi 10.1118/1.2816107) converges only where slopes of ``u`` stay below one;
-registered brains break that in a fifth of their voxels. Therefore: a few damped fixed-point steps for all voxels, then
-Newton steps with backtracking, ``x <- x - a J(p + x)^-1 F(x)``, for those that are not there yet.
+registered brains break that in a fifth of their voxels. Therefore Newton steps with backtracking,
+``x <- x - a J(p + x)^-1 F(x)``: in a compiled loop for float32 on CPU; elsewhere in torch, after a few damped
+fixed-point steps for all voxels, for those that are not there yet.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from medwave.core.errors import InputError
+from medwave.core.threads import run_slabs
 from medwave.fields.jacobian import determinant, jacobian_matrix
 from medwave.fields.sampling import check_field, positions, sample, warp
 
@@ -43,19 +45,34 @@ def invert(displacement: Tensor, *, iterations: int = 30, tolerance_voxels: floa
             "invert needs iterations >= 0 and tolerance_voxels > 0, "
             f"got iterations={iterations}, tolerance_voxels={tolerance_voxels}"
         )
-    field = check_field(displacement).contiguous()  # the voxels still to do are written through flat views
+    field = check_field(displacement).detach().contiguous()
+    if field.device.type == "cpu" and field.dtype == torch.float32:
+        return _invert_compiled(field, iterations, tolerance_voxels)
+    return _invert_torch(field, iterations, tolerance_voxels)
+
+
+def _invert_compiled(field: Tensor, iterations: int, tolerance: float) -> tuple[Tensor, Tensor]:
+    from medwave.fields.inversion_kernel import invert_newton  # numba takes a second to import
+
+    inverse, residual = torch.empty_like(field), torch.empty_like(field[:, :1])
+    for u, x, r in zip(field, inverse, residual, strict=True):
+        run_slabs(invert_newton, field.shape[2], u.numpy(), iterations, tolerance, x.numpy(), r[0].numpy())
+    return inverse, residual
+
+
+def _invert_torch(field: Tensor, iterations: int, tolerance: float) -> tuple[Tensor, Tensor]:
     inverse = -field
     for _ in range(_DAMPED_STEPS):
         inverse = inverse - 0.5 * (inverse + warp(field, inverse))
     error = inverse + warp(field, inverse)
     residual = torch.linalg.vector_norm(error, dim=1, keepdim=True)
     for item in range(field.shape[0]):
-        _refine(field[item : item + 1], inverse[item], error[item], residual[item, 0], iterations, tolerance_voxels)
+        _refine(field[item : item + 1], inverse[item], error[item], residual[item, 0], iterations, tolerance)
     return inverse, residual
 
 
 def _refine(field: Tensor, inverse: Tensor, error: Tensor, residual: Tensor, iterations: int, tolerance: float) -> None:
-    """Newton steps, in place, at the voxels of one batch item whose residual exceeds the tolerance."""
+    """Newton steps, in place, at the voxels of one item whose residual exceeds the tolerance. Contiguous tensors."""
     todo = (residual > tolerance).flatten().nonzero()[:, 0]
     if todo.numel() == 0 or iterations == 0:
         return
