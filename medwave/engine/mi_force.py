@@ -18,7 +18,7 @@ from medwave.core.threads import run_slabs
 from medwave.engine.mutual_information import quantise
 
 FloatVolume = npt.NDArray[np.float32]
-_BINS = 36
+BINS = 36
 _CHUNKS = 16
 _compile = numba.njit(cache=True, nogil=True, fastmath={"contract", "arcp", "nsz", "reassoc"}, error_model="numpy")
 
@@ -79,12 +79,12 @@ class GlobalMutualInformation:
     weight: FloatVolume
 
     def __post_init__(self) -> None:
-        self._bins = np.rint(quantise(self.fixed, 0.0, 1.0, _BINS)).astype(np.uint8)
+        self._bins = np.rint(quantise(self.fixed, 0.0, 1.0, BINS)).astype(np.uint8)
 
     def force(self, warped: FloatVolume, out: FloatVolume) -> float:
         """Write the gradient by displacement into ``out`` ``(3, D, H, W)``; return the mutual information."""
-        histograms = np.zeros((_CHUNKS, _BINS, _BINS))
-        scale = np.float32(_BINS - 4)
+        histograms = np.zeros((_CHUNKS, BINS, BINS))
+        scale = np.float32(BINS - 4)
         run_slabs(_joint_histogram, _CHUNKS, self._bins, warped, self.weight, scale, histograms)
         value, table = mutual_information_table(histograms.sum(axis=0))
         run_slabs(_force_slab, len(warped), self._bins, warped, self.weight, scale, table, out)

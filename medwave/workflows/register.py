@@ -21,11 +21,10 @@ from medwave.core.errors import DeviceError, GeometryError, InputError
 from medwave.core.files import StrPath
 from medwave.core.geometry import Float64Array, Volume
 from medwave.core.provenance import Stage, StageClock
-from medwave.core.threads import run_slabs
 from medwave.engine.affine import AffineResult, align
 from medwave.engine.refine import CpuLoops, Level, Loops, Progress, Refinement, refine
 from medwave.fields.jacobian import jacobian_determinant
-from medwave.fields.kernels import invert_newton
+from medwave.fields.inversion import invert
 from medwave.volumes import check_image, read_affine, read_labels, read_volume
 from medwave.workflows.options import RegisterOptions
 from medwave.workflows.pair import WorkingPair, prepare_pair, resample, resample_labels
@@ -51,7 +50,7 @@ class Registration:
         affine: how the linear start went.
         displacement_voxels: u, ``(3, D, H, W)`` float32 in voxels of the fixed grid.
         inverse_voxels: u_inv, likewise on the fixed grid.
-        inverse_residual_voxels: what the inversion left, ``(D, H, W)``.
+        inverse_residual_voxels: largest error that the inversion left.
         warped: the moving image on the fixed grid through the whole transform.
         jacobian: determinant of ``p + u(p)``, ``(D, H, W)``.
         subject: foreground of the fixed image, ``(D, H, W)`` bool.
@@ -68,7 +67,7 @@ class Registration:
     affine: AffineResult | None
     displacement_voxels: FloatVolume
     inverse_voxels: FloatVolume
-    inverse_residual_voxels: FloatVolume
+    inverse_residual_voxels: float
     warped: Volume
     jacobian: FloatVolume
     subject: npt.NDArray[np.bool_]
@@ -162,16 +161,16 @@ def register(
         with stage("refine"):
             refinement = _refine(pair, options, loops, on_progress)
         with stage("invert"):
-            inverse, residual = invert_field(refinement.displacement_voxels)
             displacement = pair.to_native(refinement.displacement_voxels)
-            inverse = pair.to_native(inverse)
+            inverse, residual = invert(torch.from_numpy(refinement.displacement_voxels)[None], tolerance_voxels=1e-2)
+            inverse = pair.to_native(inverse[0].numpy())
         with stage("warp"):
             warped = resample(inputs.moving, matrix, inputs.fixed.grid, displacement)
             jacobian = jacobian_determinant(torch.from_numpy(displacement)[None])[0, 0].numpy()
             labels = _carry_labels(inputs, matrix, displacement)
     return Registration(
         fixed=inputs.fixed, moving=inputs.moving, matrix=matrix, affine=linear,
-        displacement_voxels=displacement, inverse_voxels=inverse, inverse_residual_voxels=residual,
+        displacement_voxels=displacement, inverse_voxels=inverse, inverse_residual_voxels=float(residual.max()),
         warped=Volume(warped, inputs.fixed.grid, "warped"), jacobian=jacobian,
         subject=_subject_on_native(pair, inputs.fixed),
         fixed_labels=inputs.fixed_labels, moving_labels=inputs.moving_labels, warped_labels=labels,
@@ -287,14 +286,6 @@ def _refine(
         pair.fixed, pair.moving, levels or LEVELS[options.preset][-1:], metric=options.metric,
         radius_voxels=options.radius, weight=pair.weight, loops=loops, report=report,
     )  # fmt: skip
-
-
-def invert_field(displacement_voxels: FloatVolume) -> tuple[FloatVolume, FloatVolume]:
-    """Inverse displacement ``(3, D, H, W)`` on the same grid, and its residual ``(D, H, W)`` in voxels."""
-    inverse = np.empty_like(displacement_voxels)
-    residual = np.empty(displacement_voxels.shape[1:], dtype=np.float32)
-    run_slabs(invert_newton, len(residual), displacement_voxels, 30, 1e-2, inverse, residual)
-    return inverse, residual
 
 
 def _carry_labels(inputs: _Inputs, matrix: Float64Array, displacement: FloatVolume) -> Volume | None:

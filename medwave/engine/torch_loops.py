@@ -1,0 +1,126 @@
+"""The loops of the refinement on torch operators: for a GPU, and as the oracle of the compiled loops.
+
+Same conventions and same numbers (to rounding) as :class:`medwave.engine.refine.CpuLoops`: zeros outside the grid in
+filters, border values outside the moving image, central differences.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from medwave.engine.mi_force import BINS, mutual_information_table
+from medwave.engine.refine import Similarity
+from medwave.fields.filters import box_taps, gaussian_taps
+from medwave.fields.sampling import warp
+
+
+def _filter(channels: Tensor, taps: npt.NDArray[np.float32]) -> Tensor:
+    """Separable symmetric filter of ``(C, D, H, W)``, zeros outside."""
+    kernel = torch.as_tensor(np.concatenate([taps[:0:-1], taps]), device=channels.device)
+    out = channels[:, None]
+    for axis in range(3):
+        shape = [1, 1, 1, 1, 1]
+        shape[2 + axis] = len(kernel)
+        padding = [len(taps) - 1 if a == axis else 0 for a in range(3)]
+        out = F.conv3d(out, kernel.view(shape), padding=padding)
+    return out[:, 0]
+
+
+def _slope(image: Tensor) -> Tensor:
+    """Half the central difference along each axis, ``(3, D, H, W)``; one-sided at the border."""
+    slopes = []
+    for axis in range(3):
+        ahead = torch.cat([image.narrow(axis, 1, image.shape[axis] - 1), image.narrow(axis, -1, 1)], axis)
+        behind = torch.cat([image.narrow(axis, 0, 1), image.narrow(axis, 0, image.shape[axis] - 1)], axis)
+        slopes.append(0.5 * (ahead - behind))
+    return torch.stack(slopes)
+
+
+class _LocalCorrelation:
+    """See :class:`medwave.engine.lncc_kernels.LocalCorrelation`."""
+
+    def __init__(self, fixed: Tensor, weight: Tensor, radius: int, epsilon: float = 1e-5) -> None:
+        self.fixed, self.weight, self.taps = fixed, weight, box_taps(radius)
+        self.count = float((2 * radius + 1) ** 3)
+        self.epsilon = epsilon * self.count**2
+        self.sum, self.variance = self._moments(fixed)
+        self.total_weight = max(float(weight.sum(dtype=torch.float64)), 1.0)
+
+    def _moments(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        total, square = _filter(torch.stack([image, image * image]), self.taps)
+        return total, (square - total * total / self.count).clamp_min(0)
+
+    def force(self, warped: Tensor, out: Tensor) -> float:
+        total, variance = self._moments(warped)
+        product = _filter((self.fixed * warped)[None], self.taps)[0] - self.sum * total / self.count
+        inverse = 1.0 / (self.variance * variance + self.epsilon)
+        alpha = 2.0 * self.weight * product * inverse
+        beta = -alpha * product * self.variance * inverse
+        gamma = (alpha * self.sum + beta * total) / self.count
+        a, b, c = _filter(torch.stack([alpha, beta, gamma]), self.taps)
+        out.copy_((a * self.fixed + b * warped - c) * _slope(warped))
+        out[2, ..., 0] = 0  # as the compiled loop leaves them
+        out[2, ..., -1] = 0
+        return float((self.weight * product * product * inverse).sum(dtype=torch.float64)) / self.total_weight
+
+
+class _GlobalMutualInformation:
+    """See :class:`medwave.engine.mi_force.GlobalMutualInformation`."""
+
+    def __init__(self, fixed: Tensor, weight: Tensor) -> None:
+        self.bins = (fixed.clamp(0, 1) * (BINS - 4)).round().long()
+        self.weight = weight
+
+    def force(self, warped: Tensor, out: Tensor) -> float:
+        position = (warped * (BINS - 4)).clamp(0, BINS - 4 - 1e-3)
+        first = position.floor().long()
+        t = position - first
+        splines = [(1 - t) ** 3 / 6, (3 * t**3 - 6 * t**2 + 4) / 6, (-3 * t**3 + 3 * t**2 + 3 * t + 1) / 6, t**3 / 6]
+        slopes = [-((1 - t) ** 2), (3 * t - 4) * t, (2 - 3 * t) * t + 1, t * t]
+        cell = self.bins * BINS + first
+        histogram = torch.zeros(BINS * BINS, dtype=torch.float64, device=warped.device)
+        for n, spline in enumerate(splines):
+            histogram.index_add_(0, (cell + n).flatten(), (self.weight * spline).flatten().double())
+        value, table = mutual_information_table(histogram.view(BINS, BINS).cpu().numpy())
+        derivative = torch.as_tensor(table, device=warped.device).flatten()
+        force = sum(derivative[cell + n] * slope for n, slope in enumerate(slopes))
+        out.copy_(0.5 * force * self.weight * _slope(warped))
+        return value
+
+
+class TorchLoops:
+    """The operations of :class:`medwave.engine.refine.Loops` on tensors of one device."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def upload(self, array: npt.NDArray[np.float32]) -> Tensor:
+        return torch.from_numpy(np.array(array, dtype=np.float32)).to(self.device)
+
+    def download(self, array: Tensor) -> npt.NDArray[np.float32]:
+        return array.cpu().numpy()
+
+    def empty(self, *shape: int) -> Tensor:
+        return torch.empty(shape, dtype=torch.float32, device=self.device)
+
+    def similarity(self, metric: str, fixed: Tensor, weight: Tensor, radius: int) -> Similarity:
+        if metric == "mi":
+            return _GlobalMutualInformation(fixed, weight)
+        return _LocalCorrelation(fixed, weight, radius)
+
+    def warp(self, image: Tensor, field: Tensor, out: Tensor) -> None:
+        out.copy_(warp(image[None, None], field[None])[0, 0])
+
+    def smooth(self, field: Tensor, sigma_voxels: float, out: Tensor) -> None:
+        out.copy_(_filter(field, gaussian_taps(sigma_voxels)))
+
+    def largest_length(self, field: Tensor) -> float:
+        return float(field.square().sum(0).max().sqrt())
+
+    def compose(self, outer: Tensor, inner: Tensor, scale: float, out: Tensor) -> None:
+        step = scale * inner
+        out.copy_(step + warp(outer[None], step[None])[0])
