@@ -52,7 +52,7 @@ def invert(displacement: Tensor, *, iterations: int = 30, tolerance_voxels: floa
 
 
 def _invert_compiled(field: Tensor, iterations: int, tolerance: float) -> tuple[Tensor, Tensor]:
-    from medwave.fields.kernels import invert_newton  # numba takes a second to import
+    from medwave.fields.inversion_kernel import invert_newton  # numba takes a second to import
 
     inverse, residual = torch.empty_like(field), torch.empty_like(field[:, :1])
     for u, x, r in zip(field, inverse, residual, strict=True):
