@@ -1,1 +1,16 @@
-"""models"""
+"""Floor 3: networks and their weight files. A model knows tensors only: no files of images, no training data."""
+
+from medwave.core.lazy import exports
+
+__getattr__, __dir__ = exports(
+    __name__,
+    {
+        "WiNet": "medwave.models.winet",
+        "winet_diff": "medwave.models.winet",
+        "WeightsInfo": "medwave.models.weights",
+        "load_weights": "medwave.models.weights",
+        "read_foreign_checkpoint": "medwave.models.weights",
+        "read_weights_info": "medwave.models.weights",
+        "save_weights": "medwave.models.weights",
+    },
+)

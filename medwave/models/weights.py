@@ -1,0 +1,196 @@
+"""Weight files: safetensors with a header that says what the weights are.
+
+A weight file holds tensors only, never code: reading one cannot run anything. Its header (text pairs) carries
+``format``, ``model`` (class name), ``options`` (JSON, the arguments that built the network), ``medwave_version``
+and ``provenance`` (free text: training data, licence).
+
+Checkpoints of other programs (``.pt``, ``.pth``) are pickles, which can run code when opened carelessly.
+:func:`load_weights` refuses them; :func:`read_foreign_checkpoint` reads their tensors with torch's restricted reader.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+import medwave
+from medwave.core.errors import InputError, MissingFileError, OutputError
+
+FORMAT = "medwave-weights-1"
+
+_PICKLE_STARTS = (b"PK\x03\x04", b"\x80")
+
+
+@dataclass(frozen=True)
+class WeightsInfo:
+    """What the header of a weight file says.
+
+    Attributes:
+        model: class name of the network, such as ``"WiNet"``.
+        options: the keyword arguments that build it.
+        medwave_version: version that wrote the file.
+        provenance: free text about training data and licence.
+    """
+
+    model: str
+    options: dict[str, Any]
+    medwave_version: str
+    provenance: str
+
+
+def save_weights(model: nn.Module, path: str | Path, *, provenance: str = "") -> Path:
+    """Write a network's weights (to a temporary name first, so a broken file is never left under ``path``).
+
+    Args:
+        model: a medwave network (it carries its ``options``).
+        path: file to write, usually ``*.safetensors``.
+        provenance: training data and licence, in words.
+
+    Raises:
+        OutputError: when the file cannot be written.
+    """
+    target = Path(path)
+    header = {
+        "format": FORMAT,
+        "model": type(model).__name__,
+        "options": json.dumps(_options(model), sort_keys=True),
+        "medwave_version": medwave.__version__,
+        "provenance": provenance,
+    }
+    tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        os.close(handle)
+    except OSError as error:
+        raise OutputError(f"{target}: cannot write weights here ({error.strerror})") from error
+    try:
+        save_file(tensors, temporary, metadata=header)
+        Path(temporary).replace(target)
+    except (OSError, SafetensorError) as error:
+        raise OutputError(f"{target}: cannot write weights ({error})") from error
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+    return target
+
+
+def read_weights_info(path: str | Path) -> WeightsInfo:
+    """Header of a weight file, without reading the tensors.
+
+    Raises:
+        MissingFileError: when there is no such file.
+        InputError: when it is a pickle, damaged, or not a medwave weight file.
+    """
+    source = _checked(path)
+    try:
+        with safe_open(source, framework="pt") as file:
+            header = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{source}: not a readable safetensors file ({error})") from error
+    return _parse_header(source, header)
+
+
+def load_weights(model: nn.Module, path: str | Path) -> WeightsInfo:
+    """Load a weight file into a network of the same class and options.
+
+    Raises:
+        MissingFileError: when there is no such file.
+        InputError: when the file is a pickle, damaged, made for another network, or holds values that are not
+            finite. The network is unchanged then.
+    """
+    source = _checked(path)
+    info = read_weights_info(source)
+    ours = (type(model).__name__, _options(model))
+    if (info.model, info.options) != ours:
+        raise InputError(f"{source}: weights of {info.model} {info.options} do not fit {ours[0]} {ours[1]}")
+    with safe_open(source, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    _check_tensors(source, tensors, model.state_dict())
+    model.load_state_dict(tensors)
+    return info
+
+
+def read_foreign_checkpoint(path: str | Path) -> dict[str, Tensor]:
+    """Tensors of another program's PyTorch checkpoint, read with ``weights_only=True`` (no code can run).
+
+    Checkpoints that wrap the weights in ``{"state_dict": ...}`` are unwrapped.
+
+    Raises:
+        MissingFileError: when there is no such file.
+        InputError: when it cannot be read without running code, or holds no tensors by name.
+    """
+    source = _existing(path)
+    try:
+        with source.open("rb") as file:
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+        raise InputError(
+            f"{source}: holds more than tensors or is damaged, and is not opened, since opening it could run code; "
+            "ask its author for a safetensors file"
+        ) from error
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict) or not content or not all(isinstance(t, Tensor) for t in content.values()):
+        raise InputError(f"{source}: a checkpoint must map names to tensors")
+    return content
+
+
+def _options(model: nn.Module) -> dict[str, Any]:
+    options = getattr(model, "options", None)
+    if not isinstance(options, dict):
+        raise InputError(f"{type(model).__name__} is not a medwave network: it does not say its options")
+    return options
+
+
+def _existing(path: str | Path) -> Path:
+    source = Path(path)
+    if not source.is_file():
+        raise MissingFileError(f"{source}: there is no such weight file")
+    return source
+
+
+def _checked(path: str | Path) -> Path:
+    source = _existing(path)
+    with source.open("rb") as file:
+        start = file.read(4)
+    if start.startswith(_PICKLE_STARTS):
+        raise InputError(
+            f"{source}: is a PyTorch pickle, which can run code when opened; weights must be safetensors files "
+            "(see medwave.models.read_foreign_checkpoint for the tensors of another program)"
+        )
+    return source
+
+
+def _parse_header(source: Path, header: dict[str, str]) -> WeightsInfo:
+    if header.get("format") != FORMAT:
+        raise InputError(f"{source}: not a medwave weight file (its header lacks format {FORMAT!r})")
+    try:
+        options = json.loads(header["options"])
+        info = WeightsInfo(header["model"], options, header["medwave_version"], header["provenance"])
+    except (KeyError, ValueError, RecursionError) as error:
+        raise InputError(f"{source}: the header of the weight file is damaged ({error!r})") from error
+    if not isinstance(options, dict):
+        raise InputError(f"{source}: the header of the weight file is damaged (options must be a JSON object)")
+    return info
+
+
+def _check_tensors(source: Path, tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    if tensors.keys() != expected.keys():
+        odd = sorted(tensors.keys() ^ expected.keys())
+        raise InputError(f"{source}: tensors missing or unknown: {', '.join(odd[:5])}")
+    for name, tensor in tensors.items():
+        if tensor.shape != expected[name].shape:
+            raise InputError(
+                f"{source}: {name} must have shape {tuple(expected[name].shape)}, got {tuple(tensor.shape)}"
+            )
+        if not torch.isfinite(tensor).all():
+            raise InputError(f"{source}: {name} holds values that are not finite")

@@ -1,0 +1,175 @@
+"""Weight files: exact round trip, and no way in for code or foreign tensors."""
+
+import json
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import medwave
+from medwave.core.errors import InputError, MissingFileError, OutputError
+from medwave.models import (
+    WiNet,
+    load_weights,
+    read_foreign_checkpoint,
+    read_weights_info,
+    save_weights,
+    winet_diff,
+)
+
+
+class Bomb:
+    """A pickle that writes a file when it is opened carelessly."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+@pytest.fixture
+def saved(tmp_path):
+    torch.manual_seed(1)
+    model = winet_diff(2, "db4")
+    return model, save_weights(model, tmp_path / "net.safetensors", provenance="synthetic brains, CC0")
+
+
+def header(**changes):
+    options = json.dumps(WiNet(2).options)
+    base = {
+        "format": "medwave-weights-1",
+        "model": "WiNet",
+        "options": options,
+        "medwave_version": "0.1.0",
+        "provenance": "",
+    }
+    return {key: value for key, value in (base | changes).items() if value is not None}
+
+
+def test_weights_come_back_bit_for_bit(saved):
+    model, path = saved
+    torch.manual_seed(2)
+    other = winet_diff(2, "db4")
+    info = load_weights(other, path)
+    assert (info.model, info.options) == ("WiNet", {"width": 2, "wavelet": "db4", "diffeomorphic": True})
+    assert (info.medwave_version, info.provenance) == (medwave.__version__, "synthetic brains, CC0")
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, other.state_dict()[name]), name
+    assert info == read_weights_info(path)
+
+
+def test_channels_last_weights_are_saved_and_no_scrap_is_left(saved, tmp_path):
+    model, path = saved
+    model.to(memory_format=torch.channels_last_3d)
+    save_weights(model, path)
+    load_weights(winet_diff(2, "db4"), path)
+    assert [p.name for p in tmp_path.iterdir()] == ["net.safetensors"]
+
+
+def test_weights_of_another_network_are_refused_and_change_nothing(saved):
+    _, path = saved
+    for other in (WiNet(2, "db4"), winet_diff(2, "haar"), winet_diff(4, "db4")):
+        before = {name: tensor.clone() for name, tensor in other.state_dict().items()}
+        with pytest.raises(InputError, match="do not fit"):
+            load_weights(other, path)
+        assert all(torch.equal(before[name], tensor) for name, tensor in other.state_dict().items())
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_is_refused_and_not_opened(tmp_path, zipped):
+    path, mark = tmp_path / "evil.safetensors", tmp_path / "mark"
+    if zipped:
+        torch.save({"weights": Bomb(mark)}, path)
+    else:
+        path.write_bytes(pickle.dumps({"weights": Bomb(mark)}, protocol=2))
+    for read in (lambda: load_weights(WiNet(2), path), lambda: read_weights_info(path)):
+        with pytest.raises(InputError, match=r"pickle.*safetensors"):
+            read()
+    with pytest.raises(InputError, match="could run code"):
+        read_foreign_checkpoint(path)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\x00" * 40, b"\xff" * 8 + b"{}", (1 << 40).to_bytes(8, "little") + b"{}", b"<html>not found</html>"],
+    ids=["empty", "zeros", "endless header", "huge header", "web page"],
+)
+def test_damaged_files_are_refused(tmp_path, content):
+    path = tmp_path / "net.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"net\.safetensors"):
+        load_weights(WiNet(2), path)
+
+
+def test_a_truncated_file_is_refused(saved):
+    _, path = saved
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(InputError, match="not a readable safetensors"):
+        load_weights(winet_diff(2, "db4"), path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": None}, "not a medwave weight file"),
+        ({"format": "medwave-weights-99"}, "not a medwave weight file"),
+        ({"options": "{"}, "damaged"),
+        ({"options": "[1]"}, "damaged"),
+        ({"options": "[" * 100_000}, "damaged"),
+        ({"model": None}, "damaged"),
+    ],
+)
+def test_headers_that_lie_are_refused(tmp_path, changes, message):
+    path = tmp_path / "net.safetensors"
+    save_file(WiNet(2).state_dict(), path, metadata=header(**changes))
+    with pytest.raises(InputError, match=message):
+        load_weights(WiNet(2), path)
+
+
+def test_tensors_that_do_not_fit_are_refused(tmp_path):
+    path = tmp_path / "net.safetensors"
+    good = WiNet(2).state_dict()
+    first = next(iter(good))
+    spoiled = {
+        "missing": {name: tensor for name, tensor in good.items() if name != first},
+        "unknown": good | {"extra": torch.zeros(1)},
+        "shape": good | {first: torch.zeros(2, 2)},
+        "finite": good | {first: torch.full_like(good[first], torch.nan)},
+    }
+    for message, tensors in spoiled.items():
+        save_file(tensors, path, metadata=header())
+        with pytest.raises(InputError, match=message):
+            load_weights(WiNet(2), path)
+    save_file(good, path, metadata=header())
+    load_weights(WiNet(2), path)
+
+
+def test_missing_files_and_folders_are_told(tmp_path):
+    for read in (lambda p: load_weights(WiNet(2), p), read_weights_info, read_foreign_checkpoint):
+        with pytest.raises(MissingFileError, match="absent"):
+            read(tmp_path / "absent.safetensors")
+    with pytest.raises(OutputError, match="nowhere"):
+        save_weights(WiNet(2), tmp_path / "nowhere" / "net.safetensors")
+    with pytest.raises(InputError, match="options"):
+        save_weights(torch.nn.Linear(1, 1), tmp_path / "net.safetensors")
+
+
+@pytest.mark.parametrize("wrap", [lambda state: state, lambda state: {"state_dict": state, "epoch": 3}])
+def test_tensors_of_foreign_checkpoints_are_read(tmp_path, wrap):
+    path = tmp_path / "net.pt"
+    state = {"layer.weight": torch.arange(6.0).view(2, 3)}
+    torch.save(wrap(state), path)
+    found = read_foreign_checkpoint(path)
+    assert list(found) == ["layer.weight"]
+    assert torch.equal(found["layer.weight"], state["layer.weight"])
+
+
+@pytest.mark.parametrize("content", [{}, [torch.zeros(1)], {"epoch": 3}])
+def test_foreign_checkpoints_without_tensors_are_refused(tmp_path, content):
+    path = tmp_path / "net.pt"
+    torch.save(content, path)
+    with pytest.raises(InputError, match="names to tensors"):
+        read_foreign_checkpoint(path)
