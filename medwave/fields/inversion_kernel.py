@@ -1,7 +1,7 @@
 """The compiled loop that inverts a displacement on CPU: a root-finding problem of three unknowns at every voxel.
 
-Conventions as in :mod:`medwave.fields.kernels`. A voxel starts from the solution of its left neighbour in the row, which
-is close already: one or two Newton steps are enough almost everywhere. The result does not depend on the slabs.
+Conventions as in :mod:`medwave.fields.kernels`. A voxel starts from the solution of its left neighbour in the row,
+which is close already: one or two Newton steps are enough almost everywhere. The result does not depend on the slabs.
 """
 
 from __future__ import annotations
