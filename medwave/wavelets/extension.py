@@ -103,6 +103,11 @@ def check_size(size: int, rule: str) -> None:
         )
 
 
+def modulo(positions: torch.Tensor, period: int) -> torch.Tensor:
+    """``positions % period``, never negative; the period as a tensor, since ONNX takes no symbolic scalar there."""
+    return torch.remainder(positions, torch.full((1,), period, dtype=positions.dtype, device=positions.device))
+
+
 def source_index(positions: torch.Tensor, size: int, rule: str) -> torch.Tensor:
     """Which sample stands at each position.
 
@@ -116,12 +121,12 @@ def source_index(positions: torch.Tensor, size: int, rule: str) -> torch.Tensor:
     """
     law = RULES[rule]
     if law.beyond == "symmetric":
-        at = torch.remainder(positions, 2 * size)
+        at = modulo(positions, 2 * size)
         return torch.minimum(at, 2 * size - 1 - at)
     if law.beyond == "reflect":
-        at = torch.remainder(positions, 2 * size - 2)
+        at = modulo(positions, 2 * size - 2)
         return torch.minimum(at, 2 * size - 2 - at)
     even = size if law.expansive else size + size % 2
-    at = torch.remainder(positions, even) if law.beyond == "periodic" else positions
+    at = modulo(positions, even) if law.beyond == "periodic" else positions
     inside = (at >= 0) & (at < (even if law.repeat else size))
     return torch.where(inside, at.clamp(max=size - 1), -1)

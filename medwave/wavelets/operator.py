@@ -4,8 +4,8 @@ Conventions
     Both are linear and each is the exact adjoint of the other under the same arguments, so each is the other's
     backward, to any order. Taps travel as a key (:func:`medwave.wavelets.filters.kernels_key`), the boundary as the
     name of a rule (:mod:`medwave.wavelets.extension`), the back-end as a name.
-    Inside a graph that is exported or compiled for another device than the CPU, and under forward-mode derivatives,
-    the plain torch form is called in place of the operator: such graphs then hold ordinary torch operations only.
+    Inside a graph that is exported or compiled for another device than the CPU, under torch.func and under
+    forward-mode derivatives, the plain torch form is called in place of the operator: ordinary torch operations only.
 """
 
 from __future__ import annotations
@@ -54,6 +54,8 @@ def _needs_plain_form(x: torch.Tensor, backend: str) -> bool:
         return True
     if torch.compiler.is_compiling():
         return backend == "torch" or x.device.type != "cpu"
+    if torch._C._are_functorch_transforms_active():
+        return True  # torch.func differentiates no custom operator
     dual = torch.autograd.forward_ad.unpack_dual(x)  # type: ignore[no-untyped-call]
     return dual.tangent is not None
 

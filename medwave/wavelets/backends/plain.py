@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import torch
 
-from medwave.wavelets.extension import RULES, coefficient_size, offset, source_index
+from medwave.wavelets.extension import RULES, coefficient_size, modulo, offset, source_index
 from medwave.wavelets.filters import Kernels
 
 HALF_DTYPES = (torch.float16, torch.bfloat16)
@@ -42,8 +42,9 @@ def _analyse_axis(y: torch.Tensor, taps: Kernels, rule: str, axis: int, low_only
     extended = _extend(y, taps.length, rule, axis, count)
     filters = (taps.low,) if low_only else (taps.low, taps.high)
     out: list[torch.Tensor | None] = [None] * len(filters)
+    pairs = extended.reshape(*y.shape[:axis], count + taps.length // 2 - 1, 2, *y.shape[axis + 1 :])
     for k in range(taps.length):
-        window = extended[(slice(None),) * axis + (slice(k, k + 2 * count - 1, 2),)]
+        window = pairs.select(axis + 1, k % 2).narrow(axis, k // 2, count)
         out = [_add(total, window, weights[k]) for total, weights in zip(out, filters, strict=True)]
     return torch.stack([_some(total, filters) for total in out], dim=3).flatten(2, 3)
 
@@ -66,15 +67,14 @@ def _extend(y: torch.Tensor, taps: int, rule: str, axis: int, count: int) -> tor
 def _synthesise_axis(y: torch.Tensor, taps: Kernels, rule: str, axis: int, size: int, low_only: bool) -> torch.Tensor:
     filters = (taps.low,) if low_only else (taps.low, taps.high)
     count = y.shape[axis]
-    split = y.reshape(*y.shape[:2], -1, len(filters), *y.shape[3:])
+    split = y.reshape(*y.shape[:2], y.shape[2] // len(filters), len(filters), *y.shape[3:])
     overlap = taps.length // 2 - 1
     periodic = RULES[rule].beyond == "periodic"
     phases: list[torch.Tensor | None] = [None, None]
     for s, weights in enumerate(filters):
         padded = _pad(split.select(3, s), axis, overlap, periodic)
         for j in range(taps.length // 2):
-            start = overlap - j
-            window = padded[(slice(None),) * axis + (slice(start, start + count + overlap),)]
+            window = padded.narrow(axis, overlap - j, count + overlap)
             phases = [_add(phases[p], window, weights[2 * j + p]) for p in (0, 1)]
     both = torch.stack([_some(p, filters) for p in phases], dim=axis + 1).flatten(axis, axis + 1)
     return _fold(both, taps.length, rule, axis, count, size)
@@ -85,7 +85,7 @@ def _pad(y: torch.Tensor, axis: int, overlap: int, periodic: bool) -> torch.Tens
     if overlap == 0:
         return y
     if periodic:
-        index = torch.remainder(torch.arange(y.shape[axis] + 2 * overlap, device=y.device) - overlap, y.shape[axis])
+        index = modulo(torch.arange(y.shape[axis] + 2 * overlap, device=y.device) - overlap, y.shape[axis])
         return y.index_select(axis, index)
     widths = [0] * (2 * (y.dim() - 1 - axis)) + [overlap, overlap]
     return torch.nn.functional.pad(y, widths)
@@ -95,7 +95,7 @@ def _fold(y: torch.Tensor, taps: int, rule: str, axis: int, count: int, size: in
     """Cut the samples out of what the windows wrote, and send the border back to the samples that stood there."""
     law = RULES[rule]
     first = offset(taps, rule)
-    inner = y[(slice(None),) * axis + (slice(first, first + size),)]
+    inner = y.narrow(axis, first, size)
     if law.beyond == "periodic":  # the coefficients already went round: only a repeated last sample is left
         start, stop = first + size, first + 2 * count
         borders = [(start, stop)] if law.repeat and start != stop else []
@@ -105,7 +105,7 @@ def _fold(y: torch.Tensor, taps: int, rule: str, axis: int, count: int, size: in
         borders = [(0, first), (first + size, 2 * count + taps - 2)]
     for start, stop in borders:
         index = source_index(torch.arange(start, stop, device=y.device) - first, size, rule)
-        border = y[(slice(None),) * axis + (slice(start, stop),)]
+        border = y.narrow(axis, start, stop - start)
         inner = inner.index_add(axis, index, border)
     return inner
 
