@@ -19,7 +19,7 @@ from medwave.transforms import (
     prepare_pair,
     to_metatensor,
 )
-from medwave.volumes import write_volume
+from medwave.volumes import read_volume, write_volume
 
 CENTER = np.array([4.0, -7.0, 12.0])
 
@@ -207,6 +207,22 @@ def test_files_are_read(tmp_path, stored):
     np.testing.assert_allclose(from_file.moving.numpy(), from_memory.moving.numpy(), atol=1e-4)
     with pytest.raises(MissingFileError):
         prepare_pair(tmp_path / "absent.nii.gz", path)
+
+
+@pytest.mark.data
+def test_a_real_brain_at_its_own_voxel_size_is_only_flipped_and_cropped(data_folder):
+    """A 1 mm LAS brain on a 1 mm RAS grid needs no interpolation: every voxel is one of the file's."""
+    volume = read_volume(data_folder / "brains/benchmark/1003_T1_brain.nii.gz")
+    assert volume.grid.orientation == "LAS"
+    pair = prepare_pair(volume, volume, spacing_mm=1.0)
+    scaled = np.clip(volume.data / _scale(volume), 0, 1)
+    voxels = np.rint(volume.grid.to_voxels(grid_points(pair.grid))).astype(int)
+    inside = ((voxels >= 0) & (voxels < volume.data.shape)).all(-1)
+    expected = np.zeros(pair.grid.shape)
+    expected[inside] = scaled[tuple(voxels[inside].T)]
+    for image in (pair.fixed, pair.moving):
+        np.testing.assert_allclose(image[0].numpy(), expected, atol=2e-3)
+    assert (pair.fixed[0].numpy() > 0.1).sum() == (scaled > 0.1).sum()
 
 
 def test_a_displacement_keeps_its_world_vectors_on_another_grid():
