@@ -44,7 +44,7 @@ def analysis(x: torch.Tensor, taps: Kernels, rule: str, ndim: int, low_only: boo
         return out.to(x.dtype)
     source = x.detach().to(dtype).contiguous()
     if not low_only and haar.fits(taps, size):
-        haar.run(haar.ANALYSIS[ndim], source.numpy(), out.numpy(), taps, size, counts)
+        haar.run(haar.ANALYSIS[ndim], _flat(source), _flat(out), taps, counts)
     else:
         plan = _plan(_analysis_plan, taps, rule, size, low_only, dtype)
         run_slabs(kernels.analysis, x.shape[0] * x.shape[1] * plan[1][0], _flat(source), _flat(out), *plan)
@@ -60,7 +60,7 @@ def synthesis(bands: torch.Tensor, taps: Kernels, rule: str, size: Sequence[int]
         return out.to(bands.dtype)
     source = bands.detach().to(dtype).contiguous()
     if not low_only and haar.fits(taps, size):
-        haar.run(haar.SYNTHESIS[len(size)], source.numpy(), out.numpy(), taps, size, tuple(bands.shape[3:]))
+        haar.run(haar.SYNTHESIS[len(size)], _flat(out), _flat(source), taps, tuple(bands.shape[3:]))
     else:
         plan = _plan(_synthesis_plan, taps, rule, size, low_only, dtype)
         run_slabs(kernels.synthesis, bands.shape[0] * bands.shape[1] * plan[0][0], _flat(source), _flat(out), *plan)

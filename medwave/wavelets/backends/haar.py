@@ -4,7 +4,7 @@ Conventions
     Two taps at stride two never overlap, so an even axis has no border and all boundary modes agree. A square of four
     samples gives four sums; a cube is two squares. Taps are ``(l, l)`` and ``(h, -h)`` in correlation order; a band
     with ``k`` highs is scaled by ``l ** (ndim - k) * h ** k`` at the end.
-    Arrays as in :mod:`medwave.wavelets.backends.kernels`, with their axes: ``(B, [D,] H, W)`` and ``(B, bands, ...)``.
+    Arrays and slabs as in :mod:`medwave.wavelets.backends.kernels`; ``counts`` is the size of a band.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from medwave.core.threads import run_slabs
-from medwave.wavelets.backends.kernels import Array, compiled
+from medwave.wavelets.backends.kernels import ONE, Array, Offset, compiled
 from medwave.wavelets.filters import Kernels
 
 
@@ -27,15 +27,11 @@ def fits(taps: Kernels, size: tuple[int, ...]) -> bool:
     return taps.low[0] == taps.low[1] and taps.high[0] == -taps.high[1]
 
 
-def run(
-    kernel: Callable[..., None], source: Any, out: Any, taps: Kernels, size: tuple[int, ...], counts: tuple[int, ...]
-) -> None:
-    """Run a fused kernel over images (N, C flattened) and their first axis."""
-    samples, bands = (source, out) if source.ndim < out.ndim else (out, source)
-    samples = samples.reshape(-1, *size)
-    bands = bands.reshape(len(samples), -1, *counts)
-    gains = [np.prod(pair) for pair in itertools.product((taps.low[0], taps.high[0]), repeat=len(size))]
-    run_slabs(kernel, len(samples) * counts[0], samples, bands, np.array(gains, dtype=samples.dtype))
+def run(kernel: Callable[..., None], samples: Any, bands: Any, taps: Kernels, counts: tuple[int, ...]) -> None:
+    """Run a fused kernel between flat arrays; a unit of work is a row (2-D) or a plane (3-D) of every band."""
+    gains = [np.prod(pair) for pair in itertools.product((taps.low[0], taps.high[0]), repeat=len(counts))]
+    units = samples.size // (2 ** len(counts) * int(np.prod(counts[1:])))
+    run_slabs(kernel, units, samples, bands, counts, np.array(gains, dtype=samples.dtype))
 
 
 @compiled
@@ -46,69 +42,103 @@ def square(a: float, b: float, c: float, d: float) -> tuple[float, float, float,
 
 
 @compiled
-def analysis_2d(start: int, stop: int, x: Array, out: Array, gains: Array) -> None:
+def analysis_2d(start: int, stop: int, x: Array, out: Array, counts: Any, gains: Array) -> None:
     """Four bands of two rows at a time."""
-    height, width = out.shape[2], out.shape[3]
+    height, width = counts
     g0, g1, g2, g3 = gains
+    n, step, size = Offset(width), Offset(2 * width), Offset(height * width)
     for unit in range(start, stop):
         image, i = unit // height, unit % height
-        top, bottom = x[image, 2 * i], x[image, 2 * i + 1]
-        b0, b1, b2, b3 = out[image, 0, i], out[image, 1, i], out[image, 2, i], out[image, 3, i]
-        for w in range(width):
-            p0, p1, p2, p3 = square(top[2 * w], top[2 * w + 1], bottom[2 * w], bottom[2 * w + 1])
-            b0[w], b1[w], b2[w], b3[w] = g0 * p0, g1 * p1, g2 * p2, g3 * p3
+        p = Offset(4 * unit * width)
+        q = p + step
+        b0 = Offset((4 * image * height + i) * width)
+        b1, b2, b3 = b0 + size, b0 + size + size, b0 + size + size + size
+        for w in range(n):
+            v = w + w
+            s0, s1, s2, s3 = square(x[p + v], x[p + v + ONE], x[q + v], x[q + v + ONE])
+            out[b0 + w] = g0 * s0
+            out[b1 + w] = g1 * s1
+            out[b2 + w] = g2 * s2
+            out[b3 + w] = g3 * s3
 
 
 @compiled
-def synthesis_2d(start: int, stop: int, out: Array, bands: Array, gains: Array) -> None:
+def synthesis_2d(start: int, stop: int, out: Array, bands: Array, counts: Any, gains: Array) -> None:
     """Two rows of four bands at a time."""
-    height, width = bands.shape[2], bands.shape[3]
+    height, width = counts
     g0, g1, g2, g3 = gains
+    n, step, size = Offset(width), Offset(2 * width), Offset(height * width)
     for unit in range(start, stop):
         image, i = unit // height, unit % height
-        top, bottom = out[image, 2 * i], out[image, 2 * i + 1]
-        b0, b1, b2, b3 = bands[image, 0, i], bands[image, 1, i], bands[image, 2, i], bands[image, 3, i]
-        for w in range(width):
-            p = square(g0 * b0[w], g1 * b1[w], g2 * b2[w], g3 * b3[w])
-            top[2 * w], top[2 * w + 1], bottom[2 * w], bottom[2 * w + 1] = p
+        p = Offset(4 * unit * width)
+        q = p + step
+        b0 = Offset((4 * image * height + i) * width)
+        b1, b2, b3 = b0 + size, b0 + size + size, b0 + size + size + size
+        for w in range(n):
+            v = w + w
+            s0, s1, s2, s3 = square(g0 * bands[b0 + w], g1 * bands[b1 + w], g2 * bands[b2 + w], g3 * bands[b3 + w])
+            out[p + v] = s0
+            out[p + v + ONE] = s1
+            out[q + v] = s2
+            out[q + v + ONE] = s3
 
 
 @compiled
-def analysis_3d(start: int, stop: int, x: Array, out: Array, gains: Array) -> None:
+def analysis_3d(start: int, stop: int, x: Array, out: Array, counts: Any, gains: Array) -> None:
     """Eight bands of two rows of two planes at a time."""
-    depth, height, width = out.shape[2], out.shape[3], out.shape[4]
+    depth, height, width = counts
     g0, g1, g2, g3, g4, g5, g6, g7 = gains
+    n, step, plane = Offset(width), Offset(2 * width), Offset(4 * height * width)
+    size = Offset(depth * height * width)
     for unit in range(start, stop):
         image, i = unit // depth, unit % depth
         for h in range(height):
-            ra, rb = x[image, 2 * i, 2 * h], x[image, 2 * i, 2 * h + 1]
-            rc, rd = x[image, 2 * i + 1, 2 * h], x[image, 2 * i + 1, 2 * h + 1]
-            b0, b1, b2, b3 = out[image, 0, i, h], out[image, 1, i, h], out[image, 2, i, h], out[image, 3, i, h]
-            b4, b5, b6, b7 = out[image, 4, i, h], out[image, 5, i, h], out[image, 6, i, h], out[image, 7, i, h]
-            for w in range(width):
-                p0, p1, p2, p3 = square(ra[2 * w], ra[2 * w + 1], rb[2 * w], rb[2 * w + 1])
-                q0, q1, q2, q3 = square(rc[2 * w], rc[2 * w + 1], rd[2 * w], rd[2 * w + 1])
-                b0[w], b1[w], b2[w], b3[w] = g0 * (p0 + q0), g1 * (p1 + q1), g2 * (p2 + q2), g3 * (p3 + q3)
-                b4[w], b5[w], b6[w], b7[w] = g4 * (p0 - q0), g5 * (p1 - q1), g6 * (p2 - q2), g7 * (p3 - q3)
+            p = Offset((8 * unit * height + 4 * h) * width)
+            q, r, s = p + step, p + plane, p + plane + step
+            b0 = Offset(((8 * image * depth + i) * height + h) * width)
+            b1, b2, b4 = b0 + size, b0 + size + size, b0 + size + size + size + size
+            b3, b5, b6, b7 = b2 + size, b4 + size, b4 + size + size, b4 + size + size + size
+            for w in range(n):
+                v = w + w
+                s0, s1, s2, s3 = square(x[p + v], x[p + v + ONE], x[q + v], x[q + v + ONE])
+                t0, t1, t2, t3 = square(x[r + v], x[r + v + ONE], x[s + v], x[s + v + ONE])
+                out[b0 + w] = g0 * (s0 + t0)
+                out[b1 + w] = g1 * (s1 + t1)
+                out[b2 + w] = g2 * (s2 + t2)
+                out[b3 + w] = g3 * (s3 + t3)
+                out[b4 + w] = g4 * (s0 - t0)
+                out[b5 + w] = g5 * (s1 - t1)
+                out[b6 + w] = g6 * (s2 - t2)
+                out[b7 + w] = g7 * (s3 - t3)
 
 
 @compiled
-def synthesis_3d(start: int, stop: int, out: Array, bands: Array, gains: Array) -> None:
+def synthesis_3d(start: int, stop: int, out: Array, bands: Array, counts: Any, gains: Array) -> None:
     """Two rows of two planes of eight bands at a time."""
-    depth, height, width = bands.shape[2], bands.shape[3], bands.shape[4]
+    depth, height, width = counts
     g0, g1, g2, g3, g4, g5, g6, g7 = gains
+    n, step, plane = Offset(width), Offset(2 * width), Offset(4 * height * width)
+    size = Offset(depth * height * width)
     for unit in range(start, stop):
         image, i = unit // depth, unit % depth
         for h in range(height):
-            ra, rb = out[image, 2 * i, 2 * h], out[image, 2 * i, 2 * h + 1]
-            rc, rd = out[image, 2 * i + 1, 2 * h], out[image, 2 * i + 1, 2 * h + 1]
-            b0, b1, b2, b3 = bands[image, 0, i, h], bands[image, 1, i, h], bands[image, 2, i, h], bands[image, 3, i, h]
-            b4, b5, b6, b7 = bands[image, 4, i, h], bands[image, 5, i, h], bands[image, 6, i, h], bands[image, 7, i, h]
-            for w in range(width):
-                p0, p1, p2, p3 = square(g0 * b0[w], g1 * b1[w], g2 * b2[w], g3 * b3[w])
-                q0, q1, q2, q3 = square(g4 * b4[w], g5 * b5[w], g6 * b6[w], g7 * b7[w])
-                ra[2 * w], ra[2 * w + 1], rb[2 * w], rb[2 * w + 1] = p0 + q0, p1 + q1, p2 + q2, p3 + q3
-                rc[2 * w], rc[2 * w + 1], rd[2 * w], rd[2 * w + 1] = p0 - q0, p1 - q1, p2 - q2, p3 - q3
+            p = Offset((8 * unit * height + 4 * h) * width)
+            q, r, s = p + step, p + plane, p + plane + step
+            b0 = Offset(((8 * image * depth + i) * height + h) * width)
+            b1, b2, b4 = b0 + size, b0 + size + size, b0 + size + size + size + size
+            b3, b5, b6, b7 = b2 + size, b4 + size, b4 + size + size, b4 + size + size + size
+            for w in range(n):
+                v = w + w
+                s0, s1, s2, s3 = square(g0 * bands[b0 + w], g1 * bands[b1 + w], g2 * bands[b2 + w], g3 * bands[b3 + w])
+                t0, t1, t2, t3 = square(g4 * bands[b4 + w], g5 * bands[b5 + w], g6 * bands[b6 + w], g7 * bands[b7 + w])
+                out[p + v] = s0 + t0
+                out[p + v + ONE] = s1 + t1
+                out[q + v] = s2 + t2
+                out[q + v + ONE] = s3 + t3
+                out[r + v] = s0 - t0
+                out[r + v + ONE] = s1 - t1
+                out[s + v] = s2 - t2
+                out[s + v + ONE] = s3 - t3
 
 
 ANALYSIS = {2: analysis_2d, 3: analysis_3d}

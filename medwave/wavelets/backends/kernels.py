@@ -16,6 +16,8 @@ import numba
 import numpy as np
 
 Array = Any  # numba specialises on the array types that come
+Offset = np.uint64  # an unsigned index needs no test for a negative one, which would keep a loop from using vectors
+ONE = Offset(1)
 compiled = numba.njit(nogil=True, cache=True, fastmath={"contract", "nsz"})
 
 
@@ -25,93 +27,93 @@ def mix(
     index: Array, weights: Array, start: int, stop: int, length: int,
 ) -> None:  # fmt: skip
     """Write one or two rows of ``out`` as weighted sums of rows of ``source`` (entries ``start:stop`` of a table)."""
-    low = out[first : first + length]
+    n, low, high = Offset(length), Offset(first), Offset(second)
     if start == stop:
-        low[:] = 0
-        if outputs == 2:
-            out[second : second + length] = 0
-        return
+        for w in range(n):
+            out[low + w] = 0
+            if outputs == 2:
+                out[high + w] = 0
     t = start
     while t < stop:
         fresh = t == start
-        a = source[base + index[t] : base + index[t] + length]
-        b = source[base + index[t + 1] : base + index[t + 1] + length]
+        a, b = Offset(base + index[t]), Offset(base + index[t + 1])
         la, lb = weights[0, t], weights[0, t + 1]
         if stop - t >= 4:
-            c = source[base + index[t + 2] : base + index[t + 2] + length]
-            d = source[base + index[t + 3] : base + index[t + 3] + length]
+            c, d = Offset(base + index[t + 2]), Offset(base + index[t + 3])
             lc, ld = weights[0, t + 2], weights[0, t + 3]
             if outputs == 2:
-                high = out[second : second + length]
                 ha, hb, hc, hd = weights[1, t], weights[1, t + 1], weights[1, t + 2], weights[1, t + 3]
                 if fresh:
-                    for w in range(length):
-                        low[w] = la * a[w] + lb * b[w] + lc * c[w] + ld * d[w]
-                        high[w] = ha * a[w] + hb * b[w] + hc * c[w] + hd * d[w]
+                    for w in range(n):
+                        va, vb, vc, vd = source[a + w], source[b + w], source[c + w], source[d + w]
+                        out[low + w] = la * va + lb * vb + lc * vc + ld * vd
+                        out[high + w] = ha * va + hb * vb + hc * vc + hd * vd
                 else:
-                    for w in range(length):
-                        low[w] += la * a[w] + lb * b[w] + lc * c[w] + ld * d[w]
-                        high[w] += ha * a[w] + hb * b[w] + hc * c[w] + hd * d[w]
+                    for w in range(n):
+                        va, vb, vc, vd = source[a + w], source[b + w], source[c + w], source[d + w]
+                        out[low + w] += la * va + lb * vb + lc * vc + ld * vd
+                        out[high + w] += ha * va + hb * vb + hc * vc + hd * vd
             elif fresh:
-                for w in range(length):
-                    low[w] = la * a[w] + lb * b[w] + lc * c[w] + ld * d[w]
+                for w in range(n):
+                    out[low + w] = la * source[a + w] + lb * source[b + w] + lc * source[c + w] + ld * source[d + w]
             else:
-                for w in range(length):
-                    low[w] += la * a[w] + lb * b[w] + lc * c[w] + ld * d[w]
+                for w in range(n):
+                    out[low + w] += la * source[a + w] + lb * source[b + w] + lc * source[c + w] + ld * source[d + w]
             t += 4
         else:
             if outputs == 2:
-                high = out[second : second + length]
                 ha, hb = weights[1, t], weights[1, t + 1]
                 if fresh:
-                    for w in range(length):
-                        low[w] = la * a[w] + lb * b[w]
-                        high[w] = ha * a[w] + hb * b[w]
+                    for w in range(n):
+                        va, vb = source[a + w], source[b + w]
+                        out[low + w] = la * va + lb * vb
+                        out[high + w] = ha * va + hb * vb
                 else:
-                    for w in range(length):
-                        low[w] += la * a[w] + lb * b[w]
-                        high[w] += ha * a[w] + hb * b[w]
+                    for w in range(n):
+                        va, vb = source[a + w], source[b + w]
+                        out[low + w] += la * va + lb * vb
+                        out[high + w] += ha * va + hb * vb
             elif fresh:
-                for w in range(length):
-                    low[w] = la * a[w] + lb * b[w]
+                for w in range(n):
+                    out[low + w] = la * source[a + w] + lb * source[b + w]
             else:
-                for w in range(length):
-                    low[w] += la * a[w] + lb * b[w]
+                for w in range(n):
+                    out[low + w] += la * source[a + w] + lb * source[b + w]
             t += 2
 
 
 @compiled
-def split_row(phases: Array, row: Array, phase: int, first: int, stop: int, offset: int, source: Array) -> None:
-    """Even and odd samples of an extended row."""
-    even = phases[:phase]
-    odd = phases[phase : 2 * phase]
-    inner = row[2 * first - offset : 2 * stop - offset]
-    inner_even = even[first:stop]
-    inner_odd = odd[first:stop]
-    for q in range(stop - first):
-        inner_even[q] = inner[2 * q]
-        inner_odd[q] = inner[2 * q + 1]
+def split_row(
+    phases: Array, rows: Array, at: int, phase: int, first: int, stop: int, offset: int, source: Array
+) -> None:
+    """Even and odd samples of the extended row that starts at ``rows[at]``."""
+    even, odd, inner = Offset(first), Offset(phase + first), Offset(at + 2 * first - offset)
+    for q in range(Offset(stop - first)):
+        phases[even + q] = rows[inner + q + q]
+        phases[odd + q] = rows[inner + q + q + ONE]
     for side in range(2):
         begin, end = (0, first) if side == 0 else (stop, phase)
-        for q in range(begin, end):
-            e, o = source[2 * q], source[2 * q + 1]
-            even[q] = row[e] if e >= 0 else 0
-            odd[q] = row[o] if o >= 0 else 0
+        for k in range(begin, end):
+            e, o = source[2 * k], source[2 * k + 1]
+            phases[k] = rows[at + e] if e >= 0 else 0
+            phases[phase + k] = rows[at + o] if o >= 0 else 0
 
 
 @compiled
-def merge_row(row: Array, phases: Array, phase: int, offset: int, targets: Array, positions: Array) -> None:
-    """A row from its extended phases; the border goes back to the samples that stood there."""
-    half = len(row) // 2
-    near = phases[offset // 2 + (phase if offset % 2 else 0) :]
-    far = phases[(offset + 1) // 2 + (0 if offset % 2 else phase) :]
-    for q in range(half):
-        row[2 * q] = near[q]
-        row[2 * q + 1] = far[q]
-    if len(row) % 2:
-        row[2 * half] = near[half]
+def merge_row(
+    rows: Array, at: int, width: int, phases: Array, phase: int, offset: int, targets: Array, positions: Array
+) -> None:
+    """The row that starts at ``rows[at]`` from extended phases; the border goes back to the samples it repeats."""
+    near = Offset(offset // 2 + (phase if offset % 2 else 0))
+    far = Offset((offset + 1) // 2 + (0 if offset % 2 else phase))
+    row = Offset(at)
+    for q in range(Offset(width // 2)):
+        rows[row + q + q] = phases[near + q]
+        rows[row + q + q + ONE] = phases[far + q]
+    if width % 2:
+        rows[row + Offset(width - 1)] = phases[near + Offset(width // 2)]
     for t in range(len(targets)):
-        row[targets[t]] += phases[positions[t] // 2 + (phase if positions[t] % 2 else 0)]
+        rows[at + targets[t]] += phases[positions[t] // 2 + (phase if positions[t] % 2 else 0)]
 
 
 @compiled
@@ -148,7 +150,7 @@ def analysis(
                 row, row_base = rows, 0
             for r in range(row_count):
                 at = row_base + r * width
-                split_row(phases, row[at : at + width], phase, split_first, split_stop, offset, source)
+                split_row(phases, row, at, phase, split_first, split_stop, offset, source)
                 target = (image * row_count + r) * by_w * band_size + (i * height_out + g) * width_out
                 mix(out, target, target + band_size, by_w, phases, 0, index_w, weights_w, 0, pointer_w[1], width_out)
 
@@ -194,4 +196,4 @@ def synthesis(
                         pointer_h[q + 1], width_in)  # fmt: skip
             mix(phases, 0, phase, 2, rows, 0, index_w, weights_w, 0, pointer_w[1], phase)
             target = ((image * depth + p) * height + q) * width
-            merge_row(out[target : target + width], phases, phase, offset, targets, positions)
+            merge_row(out, target, width, phases, phase, offset, targets, positions)
