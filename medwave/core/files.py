@@ -81,7 +81,12 @@ def write_json(path: StrPath, value: Any) -> None:
         OutputError: when it cannot be written.
         TypeError: when the value holds an object that JSON has no form for.
     """
-    write_text(path, json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """What :func:`write_json` writes."""
+    return json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _plain(value: Any) -> Any:

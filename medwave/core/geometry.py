@@ -49,7 +49,8 @@ class Grid:
             raise GeometryError(f"a grid has three axes of at least one voxel each, got shape {self.shape}")
         if affine.shape != (4, 4) or not np.isfinite(affine).all():
             raise GeometryError("a grid needs a finite 4x4 affine")
-        if abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+        lengths = np.linalg.norm(affine[:3, :3], axis=0)
+        if not lengths.all() or abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-9:  # of directions, whatever the unit
             raise GeometryError("the affine of a grid is singular (zero voxel size or two parallel axes)")
         affine.setflags(write=False)
         object.__setattr__(self, "shape", shape)

@@ -22,9 +22,7 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if error.name is None or not module.startswith(error.name.split(".")[0]):
-            raise  # the package is there, but something it needs is not: show that instead
         package = module.split(".")[0]
-        raise MissingPackageError(
-            f'{purpose} needs the package "{package}": pip install "medwave[{extra}]"'
-        ) from error
+        if error.name is None or error.name.split(".")[0] != package:
+            raise  # the package is there, but something it needs is not: show that instead
+        raise MissingPackageError(f'{purpose} needs the package "{package}": pip install "medwave[{extra}]"') from error

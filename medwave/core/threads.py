@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import torch
@@ -34,6 +34,9 @@ def run_slabs(kernel: Callable[..., None], length: int, *arguments: Any) -> None
     bounds = [length * t // threads for t in range(threads + 1)]
     pool = _executor(threads)
     jobs = [pool.submit(kernel, bounds[t], bounds[t + 1], *arguments) for t in range(1, threads)]
-    kernel(bounds[0], bounds[1], *arguments)
+    try:
+        kernel(bounds[0], bounds[1], *arguments)
+    finally:
+        wait(jobs)  # also after an error: no loop may go on writing to arrays that the caller has taken back
     for job in jobs:
         job.result()

@@ -1,0 +1,124 @@
+"""Slabs of a loop on threads: every index once, whatever the number of threads, and errors come out."""
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import numba
+import numpy as np
+import pytest
+import torch
+
+from medwave.core.threads import run_slabs
+
+
+@pytest.fixture
+def set_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@numba.njit(nogil=True)
+def add_squares(start, stop, out):
+    for i in range(start, stop):
+        out[i] += i * i
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("length", [0, 1, 2, 3, 4, 7, 64])
+def test_every_index_is_visited_once(set_threads, threads, length):
+    set_threads(threads)
+    counted, compiled = np.zeros(length), np.zeros(length)
+
+    def count(start, stop, out):
+        out[start:stop] += 1
+
+    run_slabs(count, length, counted)
+    run_slabs(add_squares, length, compiled)
+    np.testing.assert_array_equal(counted, 1)
+    np.testing.assert_array_equal(compiled, np.arange(length) ** 2)
+
+
+def test_slabs_are_even_and_one_per_thread(set_threads):
+    set_threads(3)
+    seen = []
+    run_slabs(lambda start, stop: seen.append((start, stop)), 10)
+    assert sorted(seen) == [(0, 3), (3, 6), (6, 10)]
+    seen.clear()
+    run_slabs(lambda start, stop: seen.append((start, stop)), 2)
+    assert sorted(seen) == [(0, 1), (1, 2)]
+
+
+def test_slabs_run_at_the_same_time(set_threads):
+    set_threads(3)
+    meeting = threading.Barrier(3)
+    run_slabs(lambda start, stop: meeting.wait(timeout=10), 3)
+
+
+@pytest.mark.parametrize("bad", range(3))
+def test_an_error_in_any_slab_comes_out_after_all_have_ended(set_threads, bad):
+    set_threads(3)
+    ended = []
+
+    def kernel(start, stop):
+        if start == bad:
+            raise ZeroDivisionError(f"slab {start}")
+        time.sleep(0.05)
+        ended.append(start)
+
+    with pytest.raises(ZeroDivisionError, match=f"slab {bad}"):
+        run_slabs(kernel, 3)
+    assert len(ended) == 2  # nothing writes to the arrays any more
+    out = np.zeros(9)
+    run_slabs(add_squares, 9, out)  # and the pool still works
+    np.testing.assert_array_equal(out, np.arange(9) ** 2)
+
+
+def test_more_threads_later_are_more_threads(set_threads):
+    for threads in (2, 4, 3):
+        set_threads(threads)
+        meeting = threading.Barrier(threads)
+        run_slabs(lambda start, stop, meeting=meeting: meeting.wait(timeout=10), threads)
+
+
+def test_loops_may_be_run_from_several_threads_at_once(set_threads):
+    set_threads(3)
+    results = [np.zeros(1000) for _ in range(8)]
+    callers = [threading.Thread(target=run_slabs, args=(add_squares, 1000, out)) for out in results]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(timeout=30)
+        assert not caller.is_alive()
+    for out in results:
+        np.testing.assert_array_equal(out, np.arange(1000) ** 2)
+
+
+FORK = """
+import os, warnings
+import numpy as np, torch
+from medwave.core.threads import run_slabs
+warnings.simplefilter("ignore")  # newer Pythons warn of threads at a fork: that is what is tried here
+def fill(start, stop, out):
+    out[start:stop] = 7
+torch.set_num_threads(3)
+def run():
+    out = np.zeros(9)
+    run_slabs(fill, 9, out)
+    return bool((out == 7).all())
+assert run()
+child = os.fork()
+if child == 0:
+    os._exit(0 if run() else 1)
+status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+assert run()
+print("child", status)
+"""
+
+
+def test_loops_work_in_a_forked_child():
+    done = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "child 0", done.stderr
