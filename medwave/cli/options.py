@@ -1,4 +1,4 @@
-"""Command-line options made from the fields of an options dataclass, so that both always agree."""
+"""Options that commands share, and those made from the fields of an options dataclass, so that both always agree."""
 
 from __future__ import annotations
 
@@ -6,9 +6,22 @@ import inspect
 from collections.abc import Callable
 from dataclasses import fields
 from enum import Enum
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Optional
 
 import typer
+
+OUTPUT = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results; made when absent.")]
+
+
+def file_option(name: str, text: str) -> Any:
+    """An option that takes one file."""
+    return Annotated[Optional[Path], typer.Option(name, help=text)]  # noqa: UP045  typer needs the old form
+
+
+def files_option(name: str, text: str) -> Any:
+    """An option that takes a file and may be repeated."""
+    return Annotated[Optional[list[Path]], typer.Option(name, help=f"{text} May be repeated.")]  # noqa: UP045
 
 
 def with_options(options_class: type) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -7,95 +7,26 @@ regularisation). Steps of at most half a voxel compose to an invertible map, and
 smoothing than fine ones. (Vercauteren et al., NeuroImage 45:S61-S72, 2009, doi 10.1016/j.neuroimage.2008.10.040.)
 
 Fields are ``(3, D, H, W)`` float32 in voxels of the grid they are handed on, pull-back. The loop runs on compiled
-loops (:class:`CpuLoops`) or on torch operators (:class:`medwave.engine.torch_loops.TorchLoops`) with the same numbers.
+loops (:class:`medwave.engine.loops.CpuLoops`) or on torch operators (:class:`medwave.engine.torch_loops.TorchLoops`) with the same numbers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from medwave.core.errors import InputError
 from medwave.core.geometry import Grid
-from medwave.core.threads import run_slabs
-from medwave.engine.lncc_kernels import LocalCorrelation
-from medwave.engine.mi_force import GlobalMutualInformation
+from medwave.engine.loops import CpuLoops, Level, Loops, converged
 from medwave.engine.pyramid import coarsen
-from medwave.fields.filters import gaussian_taps, smooth
-from medwave.fields.kernels import compose_scaled, largest_length, warp_border
+from medwave.engine.refine_wavelet import WaveletVelocityRun
 
 FloatVolume = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Level:
-    """One scale of the refinement.
-
-    Attributes:
-        factor: voxels of the working grid per voxel of this scale.
-        iterations: number of updates at most; the loop ends earlier when the similarity stops rising.
-        update_sigma: smoothing of each update, in voxels of this scale.
-        field_sigma: smoothing of the field after each update, in voxels of this scale.
-    """
-
-    factor: int
-    iterations: int
-    update_sigma: float
-    field_sigma: float
-
-
-class Similarity(Protocol):
-    """Force of a fixed image on warped images."""
-
-    def force(self, warped: Any, out: Any) -> float:
-        """Write the gradient by displacement ``(3, D, H, W)`` and return the similarity."""
-
-
-class Loops(Protocol):
-    """The array operations of the refinement; arrays are numpy's or torch's, whichever the class works on."""
-
-    def upload(self, array: FloatVolume) -> Any: ...
-    def download(self, array: Any) -> FloatVolume: ...
-    def empty(self, *shape: int) -> Any: ...
-    def similarity(self, metric: str, fixed: Any, weight: Any, radius: int) -> Similarity: ...
-    def warp(self, image: Any, field: Any, out: Any) -> None: ...
-    def smooth(self, field: Any, sigma_voxels: float, out: Any) -> None: ...
-    def largest_length(self, field: Any) -> float: ...
-    def compose(self, outer: Any, inner: Any, scale: float, out: Any) -> None: ...
-
-
-class CpuLoops:
-    """Compiled loops over numpy arrays; threads as torch is set."""
-
-    def upload(self, array: FloatVolume) -> FloatVolume:
-        return np.ascontiguousarray(array, dtype=np.float32)
-
-    def download(self, array: FloatVolume) -> FloatVolume:
-        return array
-
-    def empty(self, *shape: int) -> FloatVolume:
-        return np.empty(shape, dtype=np.float32)
-
-    def similarity(self, metric: str, fixed: FloatVolume, weight: FloatVolume, radius: int) -> Similarity:
-        if metric == "mi":
-            return GlobalMutualInformation(fixed, weight)
-        return LocalCorrelation(fixed, weight, radius)
-
-    def warp(self, image: FloatVolume, field: FloatVolume, out: FloatVolume) -> None:
-        run_slabs(warp_border, len(out), image, field, out)
-
-    def smooth(self, field: FloatVolume, sigma_voxels: float, out: FloatVolume) -> None:
-        smooth(field, gaussian_taps(sigma_voxels), out)
-
-    def largest_length(self, field: FloatVolume) -> float:
-        return largest_length(field)
-
-    def compose(self, outer: FloatVolume, inner: FloatVolume, scale: float, out: FloatVolume) -> None:
-        run_slabs(compose_scaled, outer.shape[1], outer, inner, np.float32(scale), out)
 
 
 @dataclass(frozen=True)
@@ -142,16 +73,12 @@ def _coarse(image: FloatVolume, factor: int) -> FloatVolume:
     return np.ascontiguousarray(coarsen(image, grid, (factor, factor, factor))[0], dtype=np.float32)
 
 
-def _converged(history: list[float], window: int = 10, tolerance: float = 1e-4) -> bool:
-    """Whether the similarity rose by less than ``tolerance`` of itself over the last ``window`` iterations."""
-    return len(history) > 2 * window and max(history[-window:]) <= max(history[:-window]) * (1 + tolerance)
-
-
 def refine(
     fixed: FloatVolume,
     moving: FloatVolume,
     levels: tuple[Level, ...],
     *,
+    formulation: str = "compositive",
     metric: str = "lncc",
     radius_voxels: int = 2,
     weight: FloatVolume | None = None,
@@ -165,6 +92,8 @@ def refine(
     Args:
         fixed, moving: ``(D, H, W)`` float32 on one grid, roughly aligned, intensities about 0 to 1.
         levels: the scales, coarsest first; factors are powers of two.
+        formulation: ``"compositive"`` updates of the displacement, or ``"wavelet"`` coefficients of a stationary
+            velocity (:mod:`medwave.engine.refine_wavelet`); ``initial_voxels`` is then taken as a velocity.
         metric: ``"lncc"`` (local squared correlation) or ``"mi"`` (global mutual information).
         radius_voxels: half-width of the local window, 1 to 4.
         weight: ``(D, H, W)``, 0 leaves a voxel out of the similarity.
@@ -173,6 +102,7 @@ def refine(
         loops: where the loops run; compiled CPU loops by default.
         report: called after each iteration.
     """
+    runs: dict[str, Any] = {"compositive": CompositiveRun, "wavelet": WaveletVelocityRun}
     loops = loops or CpuLoops()
     weight = np.ones_like(fixed) if weight is None else weight
     field: FloatVolume | None = None
@@ -187,15 +117,17 @@ def refine(
             field = np.stack(scaled).astype(np.float32)
         else:
             field = np.zeros((3, *shape), dtype=np.float32)
-        run = _LevelRun(loops, level, metric, radius_voxels, step_voxels, *images)
+        run = runs[formulation](loops, level, metric, radius_voxels, step_voxels, *images)
         field, history = run(field, lambda i, s, at=index: report and report(
             Progress(at, len(levels), i, levels[at].iterations, s)))  # fmt: skip
         histories.append(history)
-    assert field is not None
+    if field is None:
+        raise InputError("refinement needs at least one level")
+    field = run.displacement(field)
     return Refinement(resize_field(field, fixed.shape) if field.shape[1:] != fixed.shape else field, histories)
 
 
-class _LevelRun:
+class CompositiveRun:
     """The iterations of one scale; all memory is taken once."""
 
     def __init__(
@@ -208,6 +140,10 @@ class _LevelRun:
         self.warped = loops.empty(*fixed.shape)
         self.update, self.smoothed = loops.empty(3, *fixed.shape), loops.empty(3, *fixed.shape)
 
+    def displacement(self, field: FloatVolume) -> FloatVolume:
+        """The displacement of this run's unknown: itself."""
+        return field
+
     def __call__(self, start: FloatVolume, report: Callable[[int, float], Any]) -> tuple[FloatVolume, list[float]]:
         loops, level = self.loops, self.level
         field = loops.upload(start)
@@ -218,7 +154,7 @@ class _LevelRun:
             loops.smooth(self.update, level.update_sigma, self.smoothed)
             longest = loops.largest_length(self.smoothed)
             report(iteration, history[-1])
-            if longest < 1e-12 or _converged(history):
+            if longest < 1e-12 or converged(history):
                 break
             loops.compose(field, self.smoothed, self.step / longest, self.update)
             loops.smooth(self.update, level.field_sigma, field)

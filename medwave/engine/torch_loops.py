@@ -1,6 +1,6 @@
 """The loops of the refinement on torch operators: for a GPU, and as the oracle of the compiled loops.
 
-Same conventions and same numbers (to rounding) as :class:`medwave.engine.refine.CpuLoops`: zeros outside the grid in
+Same conventions and same numbers (to rounding) as :class:`medwave.engine.loops.CpuLoops`: zeros outside the grid in
 filters, border values outside the moving image, central differences.
 """
 
@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from medwave.engine.loops import Similarity
 from medwave.engine.mi_force import BINS, mutual_information_table
-from medwave.engine.refine import Similarity
 from medwave.fields.filters import box_taps, gaussian_taps
 from medwave.fields.sampling import warp
 
@@ -93,7 +93,7 @@ class _GlobalMutualInformation:
 
 
 class TorchLoops:
-    """The operations of :class:`medwave.engine.refine.Loops` on tensors of one device."""
+    """The operations of :class:`medwave.engine.loops.Loops` on tensors of one device."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device

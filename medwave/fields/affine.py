@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
@@ -67,7 +68,7 @@ def to_voxels(vectors_mm: Tensor, affine: Tensor | npt.ArrayLike) -> Tensor:
 
 
 def _matrices(matrix: Tensor | npt.ArrayLike) -> Tensor:
-    tensor = torch.as_tensor(matrix)
+    tensor = matrix if isinstance(matrix, Tensor) else torch.tensor(np.asarray(matrix))  # a copy: may be read-only
     tensor = tensor if tensor.is_floating_point() else tensor.double()
     if tensor.ndim not in (2, 3) or tensor.shape[-2:] != (4, 4):
         raise GeometryError(f"an affine is a 4x4 matrix (or N of them), got shape {tuple(tensor.shape)}")

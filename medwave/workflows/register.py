@@ -22,10 +22,20 @@ from medwave.core.files import StrPath
 from medwave.core.geometry import Float64Array, Volume
 from medwave.core.provenance import Stage, StageClock
 from medwave.engine.affine import AffineResult, align
-from medwave.engine.refine import CpuLoops, Level, Loops, Progress, Refinement, refine
-from medwave.fields.jacobian import jacobian_determinant
+from medwave.engine.loops import CpuLoops, Level, Loops
+from medwave.engine.refine import Progress, Refinement, refine
 from medwave.fields.inversion import invert
-from medwave.volumes import check_image, read_affine, read_labels, read_volume
+from medwave.fields.jacobian import jacobian_determinant
+from medwave.volumes import (
+    FieldStep,
+    LinearStep,
+    SpatialTransform,
+    check_image,
+    read_affine,
+    read_labels,
+    read_volume,
+)
+from medwave.workflows.learned_start import load_winet, predicted_start
 from medwave.workflows.options import RegisterOptions
 from medwave.workflows.pair import WorkingPair, prepare_pair, resample, resample_labels
 
@@ -79,6 +89,17 @@ class Registration:
     warnings: tuple[str, ...]
     similarity: list[list[float]] = field(default_factory=list)
 
+    @property
+    def transform(self) -> SpatialTransform:
+        """T, from fixed to moving points: ``result.transform.apply_points_mm(points)``, RAS+ mm."""
+        return SpatialTransform((FieldStep(self.displacement_voxels, self.fixed.grid), LinearStep(self.matrix)))
+
+    @property
+    def inverse_transform(self) -> SpatialTransform:
+        """From moving to fixed points."""
+        back = LinearStep(np.linalg.inv(self.matrix))
+        return SpatialTransform((back, FieldStep(self.inverse_voxels, self.fixed.grid)))
+
     def save(self, folder: StrPath, **more: Any) -> Path:
         """Write images, transforms, measures and the report into a folder; returns the path of the report.
 
@@ -111,6 +132,7 @@ def register(
     lesion_fixed: Source | None = None,
     lesion_moving: Source | None = None,
     init: StrPath | Float64Array | None = None,
+    weights: StrPath | None = None,
     options: RegisterOptions | None = None,
     on_stage: Callable[[str], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
@@ -124,6 +146,7 @@ def register(
         mask_fixed, mask_moving: non-zero where the images may be compared.
         lesion_fixed, lesion_moving: non-zero where they may not.
         init: an ITK affine file, or a 4x4 RAS+ mm matrix from fixed to moving points, to start from.
+        weights: a WiNet's safetensors; the refinement then starts from its prediction, not from the affine.
         options: all other options; single ones can be given by name: ``register(f, m, preset="fast")``.
         on_stage: told the name of each step when it begins.
         on_progress: told about each iteration of the refinement.
@@ -143,6 +166,7 @@ def register(
 
     with _threads(options.threads):
         loops = loops_for(options.device)
+        model = None if weights is None else load_winet(weights)
         with stage("read"):
             inputs = _load(
                 fixed, moving, fixed_labels, moving_labels, mask_fixed, mask_moving, lesion_fixed, lesion_moving, init
@@ -158,8 +182,13 @@ def register(
                 radius_voxels=options.radius, most_voxels=_MOST_VOXELS,
             )  # fmt: skip
             options = replace(options, metric=_metric(pair, options))
+        initial = None
+        if model is not None:
+            with stage("predict"):
+                grid = pair.grid
+                initial = predicted_start(model, inputs.fixed, inputs.moving, matrix, grid, device=options.device)
         with stage("refine"):
-            refinement = _refine(pair, options, loops, on_progress)
+            refinement = _refine(pair, options, loops, initial, on_progress)
         with stage("invert"):
             displacement = pair.to_native(refinement.displacement_voxels)
             inverse, residual = invert(torch.from_numpy(refinement.displacement_voxels)[None], tolerance_voxels=1e-2)
@@ -277,14 +306,17 @@ def _metric(pair: WorkingPair, options: RegisterOptions) -> str:
 
 
 def _refine(
-    pair: WorkingPair, options: RegisterOptions, loops: Loops, report: Callable[[Progress], None] | None
-) -> Refinement:
+    pair: WorkingPair, options: RegisterOptions, loops: Loops, initial: FloatVolume | None,
+    report: Callable[[Progress], None] | None,
+) -> Refinement:  # fmt: skip
     if not options.deformable:
         return Refinement(np.zeros((3, *pair.grid.shape), dtype=np.float32), [])
     levels = tuple(level for level in LEVELS[options.preset] if min(pair.grid.shape) >= 8 * level.factor)
     return refine(
-        pair.fixed, pair.moving, levels or LEVELS[options.preset][-1:], metric=options.metric,
-        radius_voxels=options.radius, weight=pair.weight, loops=loops, report=report,
+        pair.fixed, pair.moving, levels or LEVELS[options.preset][-1:],
+        formulation=options.formulation, metric=options.metric,
+        radius_voxels=options.radius, weight=pair.weight, initial_voxels=initial,
+        loops=loops, report=report,
     )  # fmt: skip
 
 

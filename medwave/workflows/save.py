@@ -14,46 +14,17 @@ import numpy as np
 import numpy.typing as npt
 
 from medwave import __version__
-from medwave.core.errors import OutputError
 from medwave.core.files import StrPath, write_json
-from medwave.core.geometry import Volume
+from medwave.core.geometry import Grid, Volume
 from medwave.core.provenance import StageClock, sha256, versions
 from medwave.metrics.registration import dice, folding, inverse_consistency_mm, log_jacobian_sd
 from medwave.reports.registration import FigureOfMerit, RegistrationReport, write_registration_report
 from medwave.volumes import write_affine, write_composite, write_field, write_inverse_composite, write_volume
 from medwave.workflows.pair import resample, resample_labels
+from medwave.workflows.run_folder import FILES, MARK, result_folder
 
 if TYPE_CHECKING:
     from medwave.workflows.register import Registration
-
-FILES = {
-    "warped": ("warped.nii.gz", "moving image on the fixed grid"),
-    "warped labels": ("warped_labels.nii.gz", "moving labels on the fixed grid"),
-    "jacobian": ("jacobian.nii.gz", "volume change of the deformable part, per voxel (1 = none)"),
-    "affine": ("transform/affine.tfm", "ITK affine, fixed to moving points"),
-    "field": ("transform/field.nii.gz", "ITK displacement field on the fixed grid, applied before the affine"),
-    "inverse field": ("transform/inverse_field.nii.gz", "its inverse, applied after the inverse affine"),
-    "composite": ("transform/composite.h5", "both, fixed to moving points: resamples moving onto fixed"),
-    "inverse composite": ("transform/inverse_composite.h5", "moving to fixed points: resamples fixed onto moving"),
-}
-
-
-def output_folder(folder: StrPath) -> Path:
-    """Make the folder of a run, with its ``transform`` folder, and drop the mark of an older complete run.
-
-    Raises:
-        OutputError: when it cannot be made or written to.
-    """
-    path = Path(folder)
-    try:
-        (path / "transform").mkdir(parents=True, exist_ok=True)
-        probe = path / ".medwave-probe"
-        probe.touch()
-        probe.unlink()
-        (path / "run.json").unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be used as an output folder ({error.strerror}); choose another") from error
-    return path
 
 
 def save_registration(
@@ -79,8 +50,16 @@ def save_registration(
     Returns:
         The path of ``report.html``.
     """
-    path = output_folder(folder)
-    clock = clock or StageClock()
+    with result_folder(folder, "transform") as path:
+        (path / MARK).unlink(missing_ok=True)
+        true_error = true_error_mm, true_error_mean_mm
+        return _save(result, path, inputs or {}, command_line, *true_error, clock or StageClock())
+
+
+def _save(
+    result: Registration, path: Path, inputs: Mapping[str, str], command_line: str,
+    true_error_mm: npt.NDArray[np.floating] | None, true_error_mean_mm: tuple[float, float] | None, clock: StageClock,
+) -> Path:  # fmt: skip
     with clock.stage("write"):
         files = _write_files(result, path)
     with clock.stage("measure"):
@@ -99,15 +78,16 @@ def save_registration(
         )  # fmt: skip
         write_registration_report(path / "report.html", report)
     stages = [asdict(stage) for stage in (*result.stages, *clock.stages)]
-    write_json(path / "run.json", {
+    write_json(path / MARK, {
         "medwave": __version__,
         "command": command_line,
         "status": report.status,
         "warnings": list(result.warnings),
         "options": asdict(result.options),
-        "inputs": {role: {"path": str(p), "sha256": sha256(p)} for role, p in (inputs or {}).items()},
+        "inputs": {role: {"path": str(p), "sha256": sha256(p)} for role, p in inputs.items()},
         "fixed_grid": result.fixed.grid.describe(),
         "moving_grid": result.moving.grid.describe(),
+        "grids": {"fixed": _grid(result.fixed.grid), "moving": _grid(result.moving.grid)},
         "affine": None if result.affine is None else asdict(result.affine),
         "figures": {f.name: {k: v for k, v in f._asdict().items() if k not in ("name", "note")} for f in figures},
         "dice": {str(k): {"before": v[1], "after": v[2]} for k, v in overlaps.items()},
@@ -134,6 +114,7 @@ def _write_files(result: Registration, path: Path) -> dict[str, tuple[str, str]]
         write_volume(path / FILES["warped labels"][0], result.warped_labels)
     else:
         present.pop("warped labels")
+        (path / FILES["warped labels"][0]).unlink(missing_ok=True)  # of an older run
     write_affine(path / FILES["affine"][0], result.matrix)
     write_field(path / FILES["field"][0], result.displacement_voxels, grid)
     write_field(path / FILES["inverse field"][0], result.inverse_voxels, grid)
@@ -194,3 +175,7 @@ def _overlaps(result: Registration) -> dict[int, tuple[str, float, float]]:
 
 def _data(volume: Volume | None) -> npt.NDArray[Any] | None:
     return None if volume is None else volume.data
+
+
+def _grid(grid: Grid) -> dict[str, Any]:
+    return {"shape": grid.shape, "affine": grid.affine}

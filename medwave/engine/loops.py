@@ -1,0 +1,93 @@
+"""What the refinement runs on: scales, the array operations of an iteration, and when to stop.
+
+The operations come as compiled loops over numpy arrays (:class:`CpuLoops`) or as torch operators on any device
+(:class:`medwave.engine.torch_loops.TorchLoops`), with the same numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from medwave.core.threads import run_slabs
+from medwave.engine.lncc_kernels import LocalCorrelation
+from medwave.engine.mi_force import GlobalMutualInformation
+from medwave.fields.filters import gaussian_taps, smooth
+from medwave.fields.kernels import compose_scaled, largest_length, warp_border
+
+FloatVolume = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Level:
+    """One scale of the refinement.
+
+    Attributes:
+        factor: voxels of the working grid per voxel of this scale.
+        iterations: number of updates at most; the loop ends earlier when the similarity stops rising.
+        update_sigma: smoothing of each update, in voxels of this scale.
+        field_sigma: smoothing of the field after each update, in voxels of this scale.
+    """
+
+    factor: int
+    iterations: int
+    update_sigma: float
+    field_sigma: float
+
+
+class Similarity(Protocol):
+    """Force of a fixed image on warped images."""
+
+    def force(self, warped: Any, out: Any) -> float:
+        """Write the gradient by displacement ``(3, D, H, W)`` and return the similarity."""
+
+
+class Loops(Protocol):
+    """The array operations of the refinement; arrays are numpy's or torch's, whichever the class works on."""
+
+    def upload(self, array: FloatVolume) -> Any: ...
+    def download(self, array: Any) -> FloatVolume: ...
+    def empty(self, *shape: int) -> Any: ...
+    def similarity(self, metric: str, fixed: Any, weight: Any, radius: int) -> Similarity: ...
+    def warp(self, image: Any, field: Any, out: Any) -> None: ...
+    def smooth(self, field: Any, sigma_voxels: float, out: Any) -> None: ...
+    def largest_length(self, field: Any) -> float: ...
+    def compose(self, outer: Any, inner: Any, scale: float, out: Any) -> None: ...
+
+
+class CpuLoops:
+    """Compiled loops over numpy arrays; threads as torch is set."""
+
+    def upload(self, array: FloatVolume) -> FloatVolume:
+        return np.ascontiguousarray(array, dtype=np.float32)
+
+    def download(self, array: FloatVolume) -> FloatVolume:
+        return array
+
+    def empty(self, *shape: int) -> FloatVolume:
+        return np.empty(shape, dtype=np.float32)
+
+    def similarity(self, metric: str, fixed: FloatVolume, weight: FloatVolume, radius: int) -> Similarity:
+        if metric == "mi":
+            return GlobalMutualInformation(fixed, weight)
+        return LocalCorrelation(fixed, weight, radius)
+
+    def warp(self, image: FloatVolume, field: FloatVolume, out: FloatVolume) -> None:
+        run_slabs(warp_border, len(out), image, field, out)
+
+    def smooth(self, field: FloatVolume, sigma_voxels: float, out: FloatVolume) -> None:
+        smooth(field, gaussian_taps(sigma_voxels), out)
+
+    def largest_length(self, field: FloatVolume) -> float:
+        return largest_length(field)
+
+    def compose(self, outer: FloatVolume, inner: FloatVolume, scale: float, out: FloatVolume) -> None:
+        run_slabs(compose_scaled, outer.shape[1], outer, inner, np.float32(scale), out)
+
+
+def converged(history: list[float], window: int = 10, tolerance: float = 1e-4) -> bool:
+    """Whether the similarity rose by less than ``tolerance`` of itself over the last ``window`` iterations."""
+    return len(history) > 2 * window and max(history[-window:]) <= max(history[:-window]) * (1 + tolerance)

@@ -1,0 +1,40 @@
+"""A learned start for the refinement: WiNet's prediction on the working grid."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from medwave.core.errors import InputError
+from medwave.core.files import StrPath
+from medwave.core.geometry import Float64Array, Grid, Volume
+from medwave.engine.predict import predict_displacement
+from medwave.models import WiNet, load_weights
+from medwave.models.weights import read_weights_info
+
+
+def load_winet(weights: StrPath) -> WiNet:
+    """The WiNet that a weight file describes, with its weights.
+
+    Raises:
+        MedwaveError: when the file is absent, damaged, not of safetensors, or not WiNet's.
+    """
+    info = read_weights_info(weights)
+    if info.model != "WiNet":
+        raise InputError(f"{weights}: registration needs the weights of a WiNet, these are of {info.model}")
+    model = WiNet(**info.options)
+    load_weights(model, weights)
+    return model.eval()
+
+
+def predicted_start(
+    model: WiNet, fixed: Volume, moving: Volume, matrix: Float64Array, grid: Grid, *, device: str
+) -> npt.NDArray[np.float32]:
+    """Displacement ``(3, D, H, W)`` in voxels of ``grid`` that a WiNet predicts for a pair after its affine."""
+    from medwave.transforms.brains import displacement_on_grid, prepare_pair  # monai takes seconds to import
+
+    pair = prepare_pair(fixed, moving, affine=matrix)
+    images = [tensor.as_tensor()[0].numpy() for tensor in (pair.moving, pair.fixed)]
+    displacement = predict_displacement(model, *images, device=str(torch.device(device)))
+    return displacement_on_grid(displacement, pair.grid, grid)

@@ -1,0 +1,146 @@
+"""The folder of a run: where its files are, how it is made and taken back, and how it is read again.
+
+``run.json`` is written last and marks a complete run; a folder without it may hold files of two runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medwave.core.errors import GeometryError, InputError, OutputError
+from medwave.core.files import StrPath, input_file
+from medwave.core.geometry import Float64Array, Grid
+from medwave.volumes import FieldStep, LinearStep, SpatialTransform, read_affine, read_field
+
+FILES = {
+    "warped": ("warped.nii.gz", "moving image on the fixed grid"),
+    "warped labels": ("warped_labels.nii.gz", "moving labels on the fixed grid"),
+    "jacobian": ("jacobian.nii.gz", "volume change of the deformable part, per voxel (1 = none)"),
+    "affine": ("transform/affine.tfm", "ITK affine, fixed to moving points"),
+    "field": ("transform/field.nii.gz", "ITK displacement field on the fixed grid, applied before the affine"),
+    "inverse field": ("transform/inverse_field.nii.gz", "its inverse, applied after the inverse affine"),
+    "composite": ("transform/composite.h5", "both, fixed to moving points: resamples moving onto fixed"),
+    "inverse composite": ("transform/inverse_composite.h5", "moving to fixed points: resamples fixed onto moving"),
+}
+MARK = "run.json"
+
+
+@contextlib.contextmanager
+def result_folder(folder: StrPath, *subfolders: str) -> Iterator[Path]:
+    """Make a folder for results; folders made here that stay empty because the block fails are taken back.
+
+    Raises:
+        OutputError: when it cannot be made or written to.
+    """
+    path = Path(folder)
+    wanted = [path, *(path / name for name in subfolders)]
+    missing = {parent for each in wanted for parent in (each, *each.parents) if not parent.exists()}
+    try:
+        try:
+            for each in wanted:
+                each.mkdir(parents=True, exist_ok=True)
+            probe = path / ".medwave-probe"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise OutputError(
+                f"{path}: cannot be used as an output folder ({error.strerror}); choose another"
+            ) from error
+        yield path
+    except BaseException:
+        for made in sorted(missing, key=lambda each: len(each.parts), reverse=True):
+            with contextlib.suppress(OSError):
+                made.rmdir()
+        raise
+
+
+def keep_inputs(folder: Path, inputs: Collection[StrPath]) -> None:
+    """Refuse a folder in which a result of a run would replace one of its inputs.
+
+    Raises:
+        OutputError: naming the input.
+    """
+    for target in (folder / name for name, _ in FILES.values()):
+        for path in inputs:
+            if target.exists() and Path(path).exists() and target.samefile(path):
+                raise OutputError(f"{path}: a result would replace this input; choose another output folder")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A folder that ``medwave register`` wrote; each file is read when it is asked for, once.
+
+    Raises:
+        InputError: when it holds no complete run.
+    """
+
+    path: Path
+
+    def __post_init__(self) -> None:
+        if not (self.path / MARK).is_file():
+            raise InputError(
+                f"{self.path}: the folder of a complete run of medwave register is needed, this one has no {MARK}; "
+                "name another folder, or single transform files"
+            )
+
+    def file(self, name: str) -> Path:
+        """Path of a result by its name in :data:`FILES`.
+
+        Raises:
+            MissingFileError: when it is not there.
+        """
+        return input_file(self.path / FILES[name][0])
+
+    @cached_property
+    def matrix(self) -> Float64Array:
+        """A, 4x4 RAS+ mm, fixed to moving points."""
+        return read_affine(self.file("affine"))
+
+    @cached_property
+    def field(self) -> FieldStep:
+        """u on the fixed grid."""
+        return FieldStep(*read_field(self.file("field")))
+
+    @cached_property
+    def inverse_field(self) -> FieldStep:
+        """u_inv on the fixed grid."""
+        return FieldStep(*read_field(self.file("inverse field")))
+
+    @property
+    def fixed_to_moving(self) -> SpatialTransform:
+        """``T(x) = A(x + u(x))``, what ``composite.h5`` holds."""
+        return SpatialTransform((self.field, LinearStep(self.matrix)))
+
+    @property
+    def moving_to_fixed(self) -> SpatialTransform:
+        """``T_inv(y) = p + u_inv(p)``, ``p = A^-1(y)``, what ``inverse_composite.h5`` holds."""
+        return SpatialTransform((LinearStep(np.linalg.inv(self.matrix)), self.inverse_field))
+
+    @property
+    def fixed_grid(self) -> Grid:
+        """The grid of the fixed image."""
+        return self.field.grid
+
+    @cached_property
+    def moving_grid(self) -> Grid:
+        """The grid of the moving image, from the record of the run.
+
+        Raises:
+            InputError: when the record does not tell it.
+        """
+        path = self.path / MARK
+        try:
+            entry: Any = json.loads(path.read_text(encoding="utf-8"))["grids"]["moving"]
+            return Grid(tuple(entry["shape"]), np.array(entry["affine"]))
+        except (OSError, ValueError, KeyError, TypeError, GeometryError):
+            raise InputError(
+                f"{path}: does not tell the grid of the moving image; give --reference (an image on that grid)"
+            ) from None
