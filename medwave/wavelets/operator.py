@@ -10,8 +10,8 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 
@@ -20,13 +20,22 @@ from medwave.wavelets.backends import plain
 from medwave.wavelets.extension import coefficient_size
 from medwave.wavelets.filters import Kernels, kernels
 
+P = ParamSpec("P")
+R = TypeVar("R")
 
-@torch.compiler.assume_constant_result
+
+def constant_in_graphs(function: Callable[P, R]) -> Callable[P, R]:
+    """What ``torch.compiler.assume_constant_result`` does, without the second that importing its compiler takes."""
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
+
+
+@constant_in_graphs
 def _taps(key: str) -> Kernels:
     return kernels(key)
 
 
-@torch.compiler.assume_constant_result
+@constant_in_graphs
 def _legacy_export() -> bool:
     return torch.onnx.is_in_onnx_export()
 

@@ -120,7 +120,7 @@ def idwt(
     return synthesise(bands, key, length, ndim, mode, output_size, check_backend(backend))
 
 
-@torch.compiler.assume_constant_result
+@operator.constant_in_graphs
 def _bank(wavelet: str, filter_roles: str, analysis: bool, gain: str, mode: str) -> tuple[str, int]:
     """Key and number of taps of a filter bank, all names checked."""
     check_mode(mode)
