@@ -24,7 +24,7 @@ def apply(
     paths: Annotated[
         Optional[list[Path]],  # noqa: UP045  typer needs the old form
         typer.Argument(
-            metavar="RUN_DIR [IMAGE]...",
+            metavar="RUN_DIR IMAGE",
             help="Folder that medwave register wrote, then images to move. With --transform: images only.",
         ),
     ] = None,
@@ -40,7 +40,7 @@ def apply(
         ),
     ] = None,
     reference: file_option(
-        "--reference", "Image whose grid images and labels land on. [default: the fixed or moving image's grid]"
+        "--reference", "Image whose grid images and labels land on; the fixed or the moving image's own when left out."
     ) = None,
     transform: files_option(
         "--transform",
@@ -85,7 +85,7 @@ def apply(
 def evaluate(
     run: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Argument(metavar="[RUN_DIR]", help="Folder that medwave register wrote; carries the moving labels."),
+        typer.Argument(metavar="RUN_DIR", help="Folder that medwave register wrote; carries the moving labels."),
     ] = None,
     labels_fixed: file_option("--labels-fixed", "Label map of the fixed image.") = None,
     labels_moving: file_option(

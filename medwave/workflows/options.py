@@ -54,6 +54,32 @@ class RegisterOptions:
             raise InputError(f"threads: a number of threads or 0 for all, got {self.threads}")
 
 
+DIRECTIONS = ("moving-to-fixed", "fixed-to-moving")
+"""Where data goes, in words; the first is taken when none is named."""
+
+
+@dataclass(frozen=True)
+class ApplyOptions:
+    """How images, label maps and points are moved by a transform."""
+
+    interpolation: str = option(
+        "linear",
+        "How images are read between voxels; nearest keeps their type.",
+        choices=("linear", "cubic", "nearest"),
+    )
+    label_interpolation: str = option(
+        "nearest",
+        "How label maps are read: nearest voxel, or label: linear share of each label, the largest wins (smoother).",
+        choices=("nearest", "label"),
+    )
+    space: str = option(
+        "RAS", "World axes of point files: RAS (3D Slicer, nibabel) or LPS (ITK, ANTs).", choices=("RAS", "LPS")
+    )
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+
+
 def check_choices(options: Any) -> None:
     """Refuse a value that is not among a field's choices.
 

@@ -70,8 +70,9 @@ def _save(
         report = RegistrationReport(
             fixed=result.fixed, moving=result.moving, warped=result.warped.data, before=images["before"],
             affine_only=images["after_affine"], displacement_voxels=result.displacement_voxels,
-            jacobian=result.jacobian, fixed_labels=_data(result.fixed_labels), warped_labels=_data(result.warped_labels),
-            figures=figures, dice=overlaps, true_error_mm=true_error_mm, true_error_mean_mm=true_error_mean_mm,
+            jacobian=result.jacobian, fixed_labels=_data(result.fixed_labels),
+            warped_labels=_data(result.warped_labels), figures=figures, dice=overlaps,
+            true_error_mm=true_error_mm, true_error_mean_mm=true_error_mean_mm,
             status="warning" if result.warnings else "ok", messages=result.warnings,
             stages=[tuple(asdict(s).values()) for s in (*result.stages, *clock.stages)],
             options=asdict(result.options), versions=versions(), files=files, command_line=command_line,
@@ -152,7 +153,8 @@ def _figures(result: Registration, images: Mapping[str, npt.NDArray[np.float32]]
     if result.affine is not None:
         similarity = result.affine.similarity_before, result.affine.similarity_after
         rows.insert(1, FigureOfMerit(
-            "Normalised mutual information", *similarity, note="around the subject, coarse grid; 1 = unrelated"))  # fmt: skip
+            "Normalised mutual information", *similarity, note="around the subject, coarse grid; 1 = unrelated"
+        ))  # fmt: skip
     return rows
 
 
