@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from medwave import __version__
-from medwave.cli import register
+from medwave.cli import register, transforms
 from medwave.core.errors import MedwaveError
+
+_INTERRUPTED = 130
+_ClickError: Any = typer.BadParameter.__mro__[1]  # errors of usage; newer typer carries its own copy of click
 
 app = typer.Typer(
     name="medwave",
@@ -20,6 +23,8 @@ app = typer.Typer(
 demo = typer.Typer(no_args_is_help=True, help="Run a main job on a sample made on the spot.")
 app.add_typer(demo, name="demo")
 app.command("register")(register.register)
+app.command("apply")(transforms.apply)
+app.command("evaluate")(transforms.evaluate)
 demo.command("brains")(register.demo_brains)
 
 
@@ -39,12 +44,24 @@ def _options(
 
 
 def main() -> None:
-    """Run the command; user errors are one line and exit code 2."""
+    """Run the command; an error that a user can cause is one line and exit code 2."""
     try:
-        app(standalone_mode=True)
+        code = app(standalone_mode=False)
     except MedwaveError as error:
-        typer.echo(f"medwave: error: {' '.join(str(error).split())}", err=True)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
+        _fail(str(error))
+    except _ClickError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()
+            raise SystemExit(error.exit_code) from None
+        command = error.ctx.command_path if error.ctx else "medwave"
+        _fail(f"{error.format_message().rstrip('.')}; see {command} --help")
+    except (KeyboardInterrupt, typer.Abort):
+        code = _INTERRUPTED
+    if code == _INTERRUPTED:
         typer.echo("medwave: interrupted; nothing half-written was left", err=True)
-        raise SystemExit(130) from None
+    raise SystemExit(code or 0)
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(f"medwave: error: {' '.join(message.split())}", err=True)
+    raise SystemExit(2) from None

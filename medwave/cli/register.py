@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
-from medwave.cli.options import with_options
+from medwave.cli.options import OUTPUT, file_option, with_options
 from medwave.cli.progress import command_line, progress
 from medwave.workflows.options import RegisterOptions
-
-OUTPUT = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results; made when absent.")]
-
-
-def _file(name: str, text: str) -> Any:
-    return Annotated[Optional[Path], typer.Option(name, help=text)]  # noqa: UP045  typer needs the old form
 
 
 @with_options(RegisterOptions)
@@ -23,20 +17,20 @@ def register(
     fixed: Annotated[Path, typer.Argument(metavar="FIXED", help="Image to register to: NIfTI, MGZ, NRRD or MHA.")],
     moving: Annotated[Path, typer.Argument(metavar="MOVING", help="Image to move.")],
     output: OUTPUT,
-    fixed_labels: _file("--labels-fixed", "Label map of the fixed image, for overlap.") = None,
-    moving_labels: _file("--labels-moving", "Label map of the moving image, carried over.") = None,
-    mask_fixed: _file("--mask-fixed", "Non-zero where the fixed image may be compared.") = None,
-    mask_moving: _file("--mask-moving", "Non-zero where the moving image may be compared.") = None,
-    lesion_fixed: _file("--lesion-fixed", "Non-zero where the fixed image may not be compared.") = None,
-    lesion_moving: _file("--lesion-moving", "Non-zero where the moving image may not be compared.") = None,
-    init: _file("--init", "ITK affine (fixed to moving points) to start from.") = None,
-    weights: _file("--weights", "Weights of a WiNet (safetensors): refine from its prediction.") = None,
+    fixed_labels: file_option("--labels-fixed", "Label map of the fixed image, for overlap.") = None,
+    moving_labels: file_option("--labels-moving", "Label map of the moving image, carried over.") = None,
+    mask_fixed: file_option("--mask-fixed", "Non-zero where the fixed image may be compared.") = None,
+    mask_moving: file_option("--mask-moving", "Non-zero where the moving image may be compared.") = None,
+    lesion_fixed: file_option("--lesion-fixed", "Non-zero where the fixed image may not be compared.") = None,
+    lesion_moving: file_option("--lesion-moving", "Non-zero where the moving image may not be compared.") = None,
+    init: file_option("--init", "ITK affine (fixed to moving points) to start from.") = None,
+    weights: file_option("--weights", "Weights of a WiNet (safetensors): refine from its prediction.") = None,
     *,
     options: RegisterOptions,
 ) -> None:
     """Register MOVING to FIXED: affine, then deformable; writes images, ITK transforms and a report."""
     from medwave.workflows.register import register as run
-    from medwave.workflows.run_folder import result_folder
+    from medwave.workflows.run_folder import keep_inputs, result_folder
 
     files = {
         "fixed": fixed, "moving": moving, "fixed_labels": fixed_labels, "moving_labels": moving_labels,
@@ -45,6 +39,7 @@ def register(
     }  # fmt: skip
     given: dict[str, Any] = {role: path for role, path in files.items() if path is not None}
     with progress() as (on_stage, on_progress), result_folder(output, "transform"):
+        keep_inputs(output, given.values())
         result = run(**given, options=options, on_stage=on_stage, on_progress=on_progress)
         on_stage("write")
         report = result.save(output, inputs=given, command_line=command_line())
