@@ -47,9 +47,8 @@ class StageClock:
 
 def peak_rss_mb() -> float:
     """Largest resident memory of this process so far, in MB (10^6 bytes)."""
-    with contextlib.suppress(
-        OSError, StopIteration
-    ):  # Linux; getrusage there may count the process that started this one
+    with contextlib.suppress(OSError, StopIteration):
+        # Linux; getrusage there may count the process that started this one
         lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
         return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) * 1024 / 1e6
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

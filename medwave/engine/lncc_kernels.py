@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medwave.core.threads import run_slabs
-from medwave.fields.filters import box_taps, combine_planes, filter_plane
+from medwave.fields.filters import box_taps, clear_plane, combine_planes, filter_plane
 
 FloatVolume = npt.NDArray[np.float32]
 
@@ -35,9 +35,10 @@ def _multiply(a, b, out):
 
 
 @_compile
-def _window_sums(start, stop, first, second, taps, products, sums):
+def _window_sums(start, stop, first, second, taps, sums):
     """Window sums of ``first``, ``first^2`` (and ``first * second``) into ``sums``: one, two or three channels."""
     depth, height, width = first.shape
+    products = sums.shape[0]
     radius = taps.shape[0] - 1
     length = 2 * radius + 1
     row = np.zeros(width + 2 * radius, dtype=np.float32)
@@ -47,7 +48,8 @@ def _window_sums(start, stop, first, second, taps, products, sums):
     for plane in range(start - radius, stop + radius):
         slot = (plane - start + radius) % length
         if plane < 0 or plane >= depth:
-            rings[:, slot] = np.float32(0.0)
+            for n in range(products):
+                clear_plane(rings[n, slot])
         else:
             filter_plane(first[plane], taps, row, rows, rings[0, slot])
             if products > 1:
@@ -92,13 +94,13 @@ def _coefficients_line(sw, sww, sfw, sf, vf, weight, count, epsilon):
 
 @_compile
 def _moments_slab(start, stop, image, taps, count, out):
-    _window_sums(start, stop, image, image, taps, 2, out)
+    _window_sums(start, stop, image, image, taps, out)
     _variances(start, stop, out, count)
 
 
 @_compile
 def _coefficients_slab(start, stop, fixed, warped, moments, weight, taps, count, epsilon, out, similarity):
-    _window_sums(start, stop, warped, fixed, taps, 3, out)
+    _window_sums(start, stop, warped, fixed, taps, out)
     for i in range(start, stop):
         total = 0.0
         for j in range(fixed.shape[1]):
@@ -136,7 +138,7 @@ def _force_slab(start, stop, fixed, warped, coefficients, taps, out):
         slot = (plane - start + radius) % length
         for n in range(3):
             if plane < 0 or plane >= depth:
-                rings[n, slot] = np.float32(0.0)
+                clear_plane(rings[n, slot])
             else:
                 filter_plane(coefficients[n, plane], taps, row, rows, rings[n, slot])
         i = plane - radius

@@ -19,32 +19,38 @@ from medwave.core.threads import run_slabs
 
 FloatVolume = npt.NDArray[np.float32]
 MAX_RADIUS = 4
+_SIGMAS = 2.5  # where a Gaussian is cut: its weight is 4 % of the centre's there
 
 _compile = numba.njit(cache=True, nogil=True, fastmath={"contract", "arcp", "nsz", "reassoc"}, error_model="numpy")
 
 
 def _stored(half: npt.NDArray[np.floating]) -> FloatVolume:
     """Pad half a filter to a length that has a compiled loop: radius 1, 2 or 4."""
-    radius = len(half) - 1
-    if radius > MAX_RADIUS:
-        raise InputError(f"smoothing loops reach {MAX_RADIUS} voxels, got a filter of radius {radius}")
-    length = (2, 2, 3, 5, 5)[radius]
+    length = (2, 2, 3, 5, 5)[len(half) - 1]
     return np.pad(half, (0, length - len(half))).astype(np.float32)
 
 
 def gaussian_taps(sigma_voxels: float) -> FloatVolume:
-    """Half of a normalised sampled Gaussian, cut where a weight is below 4 % of the centre's (2.5 sigmas).
+    """Half of a normalised sampled Gaussian, cut 2.5 sigmas from the centre; a sigma of 0 smooths nothing.
 
     Raises:
-        InputError: for a sigma over 1.6 voxels.
+        InputError: for a sigma that is negative or over 1.6 voxels.
     """
-    radius = max(1, math.ceil(2.5 * sigma_voxels - 1e-6))
-    weights = np.exp(-0.5 * (np.arange(radius + 1) / sigma_voxels) ** 2)
+    if not 0 <= sigma_voxels <= MAX_RADIUS / _SIGMAS:
+        raise InputError(f"smoothing takes a sigma of 0 to {MAX_RADIUS / _SIGMAS} voxels, got {sigma_voxels}")
+    radius = math.ceil(_SIGMAS * sigma_voxels - 1e-6)
+    weights = np.exp(-0.5 * (np.arange(radius + 1) / max(sigma_voxels, 1e-6)) ** 2)
     return _stored(weights / (weights[0] + 2 * weights[1:].sum()))
 
 
 def box_taps(radius: int) -> FloatVolume:
-    """Half of a box of ones of the given radius (1 to 4)."""
+    """Half of a box of ones of the given radius.
+
+    Raises:
+        InputError: for a radius that is not 1 to 4.
+    """
+    if not 1 <= radius <= MAX_RADIUS:
+        raise InputError(f"a window has a half-width of 1 to {MAX_RADIUS} voxels, got {radius}")
     return _stored(np.ones(radius + 1))
 
 
@@ -72,9 +78,9 @@ def _line9(a4, a3, a2, a1, m, b1, b2, b3, b4, taps, out):  # type: ignore[no-unt
 
 @_compile
 def _window(lines, base, stride, count, first, taps, out):  # type: ignore[no-untyped-def]
-    """Combine ``2 r + 1`` rows of ``lines`` into ``out``; row t of the window is ``base + (first + t) % count * stride``.
+    """Combine ``2 r + 1`` rows of ``lines`` into ``out``; row t is ``base + (first + t) % count * stride``.
 
-    The loops are written out per radius: the compiler turns them into vector code ten times as fast as a loop over taps.
+    The loops are written out per radius: the compiler makes vector code of them, ten times as fast as a loop over taps.
     """
     a = lines[base + first % count * stride]
     b = lines[base + (first + 1) % count * stride]
@@ -103,7 +109,9 @@ def filter_plane(plane, taps, row, rows, out):  # type: ignore[no-untyped-def]
     height, width = plane.shape
     r = taps.shape[0] - 1
     for j in range(height):
-        row[r : r + width] = plane[j]
+        source, inner = plane[j], row[r : r + width]
+        for k in range(width):  # a loop: the shape check of a slice assignment takes seconds to compile
+            inner[k] = source[k]
         target = rows[r + j]
         if r == 1:
             _line3(row[0:width], row[1 : 1 + width], row[2 : 2 + width], taps, target)
@@ -131,6 +139,15 @@ def combine_planes(ring, first, taps, out):  # type: ignore[no-untyped-def]
 
 
 @_compile
+def clear_plane(plane):  # type: ignore[no-untyped-def]
+    """Set a plane ``(H, W)`` to zero."""
+    for j in range(plane.shape[0]):
+        line = plane[j]
+        for k in range(line.shape[0]):
+            line[k] = np.float32(0.0)
+
+
+@_compile
 def _smooth_slab(start, stop, channels, taps, out):  # type: ignore[no-untyped-def]
     count, depth, height, width = channels.shape
     radius = taps.shape[0] - 1
@@ -142,7 +159,7 @@ def _smooth_slab(start, stop, channels, taps, out):  # type: ignore[no-untyped-d
         for plane in range(start - radius, stop + radius):
             slot = (plane - start + radius) % length
             if plane < 0 or plane >= depth:
-                ring[slot] = np.float32(0.0)
+                clear_plane(ring[slot])
             else:
                 filter_plane(channels[n, plane], taps, row, rows, ring[slot])
             if plane - radius >= start:

@@ -108,7 +108,10 @@ def invert_newton(
                     size_tried = _error(field, i, j, k, tried, error_tried, slope_tried)
                     if size_tried < size:
                         size = size_tried
-                        guess[:], error[:], slope[:] = tried, error_tried, slope_tried
+                        for n in range(3):  # loops: the shape check of a slice assignment takes seconds to compile
+                            guess[n], error[n] = tried[n], error_tried[n]
+                            for m in range(3):
+                                slope[n, m] = slope_tried[n, m]
                         damping = min(np.float32(2.0) * damping, np.float32(1.0))
                     else:
                         damping *= np.float32(0.5)

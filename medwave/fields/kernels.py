@@ -2,7 +2,8 @@
 
 Conventions as in :mod:`medwave.fields`: fields ``(3, D, H, W)`` float32 in voxels, pull-back. Every kernel works on
 the slab ``[start, stop)`` of the first spatial axis (see :mod:`medwave.core.threads`) and allocates nothing.
-Coordinates outside the grid are clamped to the border, or give zero where a kernel says so.
+Coordinates outside the grid are clamped to the border, or give zero where a kernel says so; a coordinate that is not
+a number counts as 0, or as outside.
 """
 
 from __future__ import annotations
@@ -19,15 +20,21 @@ _compile = numba.njit(cache=True, nogil=True, fastmath={"contract", "arcp", "nsz
 
 
 @_compile
+def _clamped(position, size):  # type: ignore[no-untyped-def]
+    """The position within ``[0, size - 1]``."""
+    return min(max(np.float32(0.0), position), np.float32(size - 1))  # max returns its first argument for a NaN
+
+
+@_compile
 def warp_border(start: int, stop: int, image: FloatVolume, field: FloatVolume, out: FloatVolume) -> None:
     """``out(p) = image(p + field(p))``, linear, positions clamped to the grid of the image."""
     depth, height, width = image.shape
     for i in range(start, stop):
         for j in range(out.shape[1]):
             for k in range(out.shape[2]):
-                z = min(max(i + field[0, i, j, k], np.float32(0.0)), np.float32(depth - 1))
-                y = min(max(j + field[1, i, j, k], np.float32(0.0)), np.float32(height - 1))
-                x = min(max(k + field[2, i, j, k], np.float32(0.0)), np.float32(width - 1))
+                z = _clamped(np.float32(i) + field[0, i, j, k], depth)
+                y = _clamped(np.float32(j) + field[1, i, j, k], height)
+                x = _clamped(np.float32(k) + field[2, i, j, k], width)
                 a, b, c = int(z), int(y), int(x)
                 a1, b1, c1 = min(a + 1, depth - 1), min(b + 1, height - 1), min(c + 1, width - 1)
                 z -= np.float32(a)
@@ -51,14 +58,14 @@ def compose_scaled(
     All fields ``(3, D, H, W)`` of one shape; ``out`` must not share memory with ``outer``.
     """
     _, depth, height, width = outer.shape
-    scale = np.float32(scale)
+    s = np.float32(scale)
     for i in range(start, stop):
         for j in range(height):
             for k in range(width):
-                dz, dy, dx = scale * inner[0, i, j, k], scale * inner[1, i, j, k], scale * inner[2, i, j, k]
-                z = min(max(i + dz, np.float32(0.0)), np.float32(depth - 1))
-                y = min(max(j + dy, np.float32(0.0)), np.float32(height - 1))
-                x = min(max(k + dx, np.float32(0.0)), np.float32(width - 1))
+                dz, dy, dx = s * inner[0, i, j, k], s * inner[1, i, j, k], s * inner[2, i, j, k]
+                z = _clamped(np.float32(i) + dz, depth)
+                y = _clamped(np.float32(j) + dy, height)
+                x = _clamped(np.float32(k) + dx, width)
                 a, b, c = int(z), int(y), int(x)
                 a1, b1, c1 = min(a + 1, depth - 1), min(b + 1, height - 1), min(c + 1, width - 1)
                 z -= np.float32(a)
@@ -116,7 +123,8 @@ def warp_through(start, stop, image, field, matrix, out):  # type: ignore[no-unt
                 z = matrix[0, 0] * a + matrix[0, 1] * b + matrix[0, 2] * c + matrix[0, 3]
                 y = matrix[1, 0] * a + matrix[1, 1] * b + matrix[1, 2] * c + matrix[1, 3]
                 x = matrix[2, 0] * a + matrix[2, 1] * b + matrix[2, 2] * c + matrix[2, 3]
-                if z < -0.5 or y < -0.5 or x < -0.5 or z > depth - 0.5 or y > height - 0.5 or x > width - 0.5:
+                inside = -0.5 <= z <= depth - 0.5 and -0.5 <= y <= height - 0.5 and -0.5 <= x <= width - 0.5
+                if not inside:
                     out[i, j, k] = 0
                     continue
                 z = min(max(z, 0.0), depth - 1.0)
@@ -146,10 +154,10 @@ def nearest_through(start, stop, labels, field, matrix, out):  # type: ignore[no
                 a = i + field[0, i, j, k]
                 b = j + field[1, i, j, k]
                 c = k + field[2, i, j, k]
-                z = int(np.floor(matrix[0, 0] * a + matrix[0, 1] * b + matrix[0, 2] * c + matrix[0, 3] + 0.5))
-                y = int(np.floor(matrix[1, 0] * a + matrix[1, 1] * b + matrix[1, 2] * c + matrix[1, 3] + 0.5))
-                x = int(np.floor(matrix[2, 0] * a + matrix[2, 1] * b + matrix[2, 2] * c + matrix[2, 3] + 0.5))
+                z = np.floor(matrix[0, 0] * a + matrix[0, 1] * b + matrix[0, 2] * c + matrix[0, 3] + 0.5)
+                y = np.floor(matrix[1, 0] * a + matrix[1, 1] * b + matrix[1, 2] * c + matrix[1, 3] + 0.5)
+                x = np.floor(matrix[2, 0] * a + matrix[2, 1] * b + matrix[2, 2] * c + matrix[2, 3] + 0.5)
                 if 0 <= z < depth and 0 <= y < height and 0 <= x < width:
-                    out[i, j, k] = labels[z, y, x]
+                    out[i, j, k] = labels[int(z), int(y), int(x)]
                 else:
                     out[i, j, k] = 0
