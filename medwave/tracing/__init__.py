@@ -12,6 +12,9 @@ _ALIGNMENT = "medwave.tracing.alignment"
 __getattr__, __dir__ = exports(
     __name__,
     {
+        "trace": "medwave.tracing.tracer",
+        "TraceOptions": "medwave.tracing.options",
+        "bridge": "medwave.tracing.bridge",
         "Alignment": _ALIGNMENT,
         "check_alignment": _ALIGNMENT,
         "BranchTable": _TREE,

@@ -1,0 +1,49 @@
+"""Refuse what cannot end well: a threshold that takes much of the volume for fibre makes a trace run for minutes and
+return a tangle. Counting is done before anything else, and the message names the way out."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from medwave.core.errors import InputError
+from medwave.tracing.grey import GreyVolume
+
+MOST_FOREGROUND_VOXELS = 30_000_000
+"""About 3 GB of working memory and a minute; a volume with more is traced in parts."""
+
+
+def check_foreground(volume: GreyVolume, level: float, *, largest_share: float, is_mask: bool) -> None:
+    """Compare the foreground (grey values above ``level``) to what can be traced.
+
+    Raises:
+        InputError: no voxel is above the threshold; more than ``largest_share`` of the volume is; or more than
+            :data:`MOST_FOREGROUND_VOXELS` are.
+    """
+    counts = np.bincount(volume.grey.reshape(-1), minlength=256)
+    above = np.append(np.cumsum(counts[::-1])[::-1], 0)  # above[v]: voxels with at least grey value v
+    total = volume.grey.size
+    foreground = int(above[int(np.clip(np.floor(level) + 1, 0, 256))])
+    if foreground == 0:
+        if is_mask:
+            raise InputError("the mask is empty: there is nothing to trace")
+        brightest = volume.value(float(np.flatnonzero(counts)[-1]))
+        raise InputError(
+            f"no voxel is above the threshold {volume.value(level):.4g} (the brightest is {brightest:.4g}): there is "
+            "nothing to trace. Lower the threshold, or check that the volume is the right one."
+        )
+    share = foreground / total
+    most = min(largest_share * total, MOST_FOREGROUND_VOXELS)
+    if foreground <= most:
+        return
+    rule = f"at most {largest_share:.0%} may be" if share > largest_share else f"at most {int(most)} voxels may be"
+    if is_mask:
+        raise InputError(
+            f"{share:.1%} of the mask ({foreground} voxels) is foreground, {rule}: a trace would run for long and be a "
+            "tangle. Check that fibres and not the background are marked, or raise the largest foreground share."
+        )
+    better = volume.value(float(np.flatnonzero(above <= min(0.01 * total, most))[0]) - 1)
+    raise InputError(
+        f"{share:.1%} of the volume ({foreground} voxels) is above the threshold {volume.value(level):.4g}, {rule}: a "
+        f"trace would run for long and be a tangle. Raise the threshold ({better:.4g} leaves 1 % or less), or trace a "
+        "segmentation of the volume, or raise the largest foreground share."
+    )
