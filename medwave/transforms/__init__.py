@@ -3,6 +3,8 @@
 from medwave.core.lazy import exports
 
 _BRAINS = "medwave.transforms.brains"
+_NEURONS = "medwave.transforms.neurons"
+_RASTERISE = "medwave.transforms.rasterise"
 _SYNTHETIC = "medwave.transforms.synthetic"
 
 __getattr__, __dir__ = exports(
@@ -20,5 +22,14 @@ __getattr__, __dir__ = exports(
         "random_affine": _SYNTHETIC,
         "random_diffeomorphism": _SYNTHETIC,
         "random_velocity": _SYNTHETIC,
+        "Growth": _NEURONS,
+        "Microscope": _NEURONS,
+        "RenderedNeuron": _NEURONS,
+        "grow_tree": _NEURONS,
+        "random_growth": _NEURONS,
+        "random_microscope": _NEURONS,
+        "render_neuron": _NEURONS,
+        "draw_centre_lines": _RASTERISE,
+        "draw_tubes": _RASTERISE,
     },
 )
