@@ -15,17 +15,8 @@ import numpy.typing as npt
 
 from medwave.reports import colours
 from medwave.reports.colours import FloatArray, UInt8Array
-from medwave.reports.sections import (
-    Section,
-    Sections,
-    enlarge,
-    enlarge_labels,
-    enlarge_part,
-    finite,
-    letter,
-    otsu_threshold,
-    sample,
-)
+from medwave.reports.foreground import finite, otsu_threshold, sample
+from medwave.reports.sections import Section, Sections, enlarge, enlarge_labels, enlarge_part, letter
 
 Array = npt.NDArray[np.generic]
 Window = tuple[float, float]
@@ -201,14 +192,6 @@ def deformed_grid(
     return pictures, pitch
 
 
-def body(sections: Sections, fixed: Array, section: Section) -> npt.NDArray[np.bool_]:
-    """Where the foreground of the fixed image is, holes filled from the four sides; picture size."""
-    inside = sections.picture(fixed, section) > sections.body_level
-    reach = [np.maximum.accumulate(inside, axis=a) for a in (0, 1)]
-    back = [np.flip(np.maximum.accumulate(np.flip(inside, a), axis=a), a) for a in (0, 1)]
-    return reach[0] & reach[1] & back[0] & back[1]
-
-
 def overlay(
     sections: Sections, fixed: Array, maps: list[FloatArray], scale: Scale, line: tuple[int, int, int]
 ) -> list[UInt8Array]:
@@ -217,7 +200,7 @@ def overlay(
     for s, values in zip(sections.items, maps, strict=True):
         rgb = colours.colourise(values, scale.table, scale.low, scale.high)
         rgb = colours.paint(rgb, 0.45 * edge_coverage(sections, fixed, s), line)
-        pictures.append(np.where(body(sections, fixed, s)[..., None], rgb, np.uint8(0)))
+        pictures.append(np.where(sections.body(s)[..., None], rgb, np.uint8(0)))
     return pictures
 
 
@@ -231,7 +214,7 @@ def jacobian(
     cuts = [np.nan_to_num(sections.cut(determinant, s), nan=1.0).astype(np.float32) for s in sections.items]
     maps = [enlarge(np.log2(np.clip(cut, 1 / 16, 16)), s) for cut, s in zip(cuts, sections.items, strict=True)]
     unfolded = [
-        np.where(np.logical_and(enlarge_labels(c > 0, s), body(sections, fixed, s)), np.abs(m), 0)
+        np.where(np.logical_and(enlarge_labels(c > 0, s), sections.body(s)), np.abs(m), 0)
         for c, m, s in zip(cuts, maps, sections.items, strict=True)
     ]
     high = max(float(np.percentile(u, 98)) for u in unfolded)
@@ -251,7 +234,7 @@ def magnitude(
     matrix = np.asarray(sections.grid.affine[:3, :3], dtype=np.float32)
     thin = np.stack([sample(component) for component in displacement])
     lengths = np.linalg.norm(np.tensordot(matrix, thin, axes=1), axis=0)
-    inside = sample(fixed) > sections.threshold
+    inside = sample(fixed) > sections.subject.threshold
     lengths = lengths[inside] if inside.any() else lengths.ravel()
     median, high = np.percentile(lengths, (50, 95))
     maps = []
@@ -266,7 +249,7 @@ def magnitude(
 def error_map(sections: Sections, fixed: Array, error_mm: npt.NDArray[np.floating]) -> tuple[list[UInt8Array], Scale]:
     """Distance to the known true position in mm."""
     maps = [sections.picture(error_mm, s) for s in sections.items]
-    inside = sample(fixed) > sections.threshold
+    inside = sample(fixed) > sections.subject.threshold
     values = sample(error_mm)
     high = float(np.percentile(values[inside] if inside.any() else values, 98))
     scale = Scale(colours.WARM, 0.0, nice_limit(high))

@@ -161,6 +161,15 @@ def number(value: object, digits: int = 3) -> str:
     return text.replace("-", "−")
 
 
+def measured(value: float | None, unit: str = "") -> str:
+    """A measured value for people: lengths in mm to the micrometre at most, all else as :func:`number`."""
+    if unit != "mm" or value is None or not math.isfinite(value) or abs(value) >= 1:
+        return number(value)
+    if 0 < abs(value) < 0.0005:
+        return "< 0.001"
+    return f"{value:.3f}".replace("-", "−") if value else "0"
+
+
 def write_page(path: str | Path, template: str, **content: object) -> Path:
     """Fill a template of this package and write it in one step: the file is complete or not there.
 

@@ -21,6 +21,7 @@ from medwave.core.geometry import Volume
 from medwave.reports.page import Chapter, write_page
 from medwave.reports.registration_plates import alignment_plates, deformation_plates, native_plate
 from medwave.reports.registration_tables import dice_table, key_tiles, measure_table, run_tables
+from medwave.reports.sections import Sections
 
 Array = npt.NDArray[np.generic]
 FloatingArray = npt.NDArray[np.floating]
@@ -161,14 +162,15 @@ def write_registration_report(path: str | Path, report: RegistrationReport) -> P
         OutputError: when the file cannot be written.
     """
     tables = [table for table in (measure_table(report), dice_table(report)) if table is not None]
+    sections = Sections(report.fixed)
     middle = (
-        "Slices through the middle of the fixed image. L, R, A, P, S and I are the person's left, right, front, back, "
-        "head and feet."
+        "Slices near the middle of the fixed image, where they show most of it. L, R, A, P, S and I are the person's "
+        "left, right, front, back, head and feet."
     )
     after = "What the transform does to space after the affine part."
     chapters = [
-        Chapter("alignment", "Alignment", middle, figures=alignment_plates(report)),
-        Chapter("deformation", "Deformation", after, figures=deformation_plates(report)),
+        Chapter("alignment", "Alignment", middle, figures=alignment_plates(report, sections)),
+        Chapter("deformation", "Deformation", after, figures=deformation_plates(report, sections)),
         Chapter("measures", "Measures", tables=tables),
         Chapter("run", "Images and run", figures=[native_plate(report)], tables=run_tables(report)),
     ]

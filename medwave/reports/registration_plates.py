@@ -9,19 +9,18 @@ import numpy as np
 from medwave.reports import colours, figures
 from medwave.reports.colours import UInt8Array
 from medwave.reports.figures import Array, Scale
-from medwave.reports.page import ColourBar, Figure, Strip, colour_bar, number, picture
+from medwave.reports.page import ColourBar, Figure, Strip, colour_bar, measured, number, picture
 from medwave.reports.sections import Sections
 
 if TYPE_CHECKING:
     from medwave.reports.registration import RegistrationReport
 
 
-def alignment_plates(report: RegistrationReport) -> list[Figure]:
+def alignment_plates(report: RegistrationReport, sections: Sections) -> list[Figure]:
     """Images side by side, fixed edges over the affine start and over the result, checkerboard, differences, labels."""
-    sections = Sections(report.fixed)
     fixed, warped = report.fixed.data, report.warped
     window, moving_window = figures.grey_window(fixed), figures.grey_window(warped)
-    match = figures.Matcher(fixed, warped, sections.threshold)
+    match = figures.Matcher(fixed, warped, sections.subject.threshold)
     plates = [_side_by_side(report, sections, window, moving_window)]
     key = ((colours.css(colours.ORANGE), "edges of the fixed image"),)
     if report.affine_only is not None:
@@ -80,9 +79,8 @@ def alignment_plates(report: RegistrationReport) -> list[Figure]:
     return plates
 
 
-def deformation_plates(report: RegistrationReport) -> list[Figure]:
+def deformation_plates(report: RegistrationReport, sections: Sections) -> list[Figure]:
     """Deformed grid, displacement length, Jacobian determinant, true error: those whose data are given."""
-    sections = Sections(report.fixed)
     fixed = report.fixed.data
     plates = []
     if report.displacement_voxels is not None:
@@ -103,8 +101,8 @@ def deformation_plates(report: RegistrationReport) -> list[Figure]:
             Figure(
                 "displacement",
                 "Length of the displacement",
-                f"How far the deformation reaches, after the affine. Within the fixed image: median {number(median)} "
-                f"mm, 95th percentile {number(high)} mm.",
+                f"How far the deformation reaches, after the affine. Within the fixed image: median "
+                f"{measured(median, 'mm')} mm, 95th percentile {measured(high, 'mm')} mm.",
                 [_strip(sections, rows, "Displacement length")],
                 bar=_plain_bar(scale, "displacement"),
             )
@@ -126,7 +124,7 @@ def deformation_plates(report: RegistrationReport) -> list[Figure]:
 
 
 def native_plate(report: RegistrationReport) -> Figure:
-    """The moving image as it was given, through its own middle and on its own grid."""
+    """The moving image as it was given, near its own middle and on its own grid."""
     sections = Sections(report.moving, height_px=240)
     rows = figures.anatomy(sections, report.moving.data, figures.grey_window(report.moving.data))
     return Figure(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeGuard
 import numpy as np
 
 from medwave.core.geometry import Volume
-from medwave.reports.page import Cell, Table, Tile, number
+from medwave.reports.page import Cell, Table, Tile, measured, number
 
 if TYPE_CHECKING:
     from medwave.reports.registration import FigureOfMerit, RegistrationReport
@@ -29,9 +29,8 @@ def key_tiles(report: RegistrationReport) -> list[Tile]:
         tiles.append(Tile("Mean Dice", _dice(after), "", detail, _tone(before, after, "higher")))
     if report.true_error_mean_mm is not None:
         before, after = report.true_error_mean_mm
-        tiles.append(
-            Tile("Mean true error", number(after), "mm", f"from {number(before)} mm", _tone(before, after, "lower"))
-        )
+        detail = f"from {measured(before, 'mm')} mm"
+        tiles.append(Tile("Mean true error", measured(after, "mm"), "mm", detail, _tone(before, after, "lower")))
     if report.stages:
         wall = sum(stage.wall_s for stage in report.stages)
         tiles.append(
@@ -42,23 +41,23 @@ def key_tiles(report: RegistrationReport) -> list[Tile]:
 
 def measure_table(report: RegistrationReport) -> Table | None:
     """All measures before, after the affine, at the end; the end is marked when it is better or worse."""
-    rows = [
-        [
-            Cell(_with_unit(m.name, m.unit), detail=m.note),
-            Cell(number(m.before)),
-            Cell(number(m.after_affine)),
-            Cell(number(m.after), tone=_tone(m.after_affine if m.before is None else m.before, m.after, m.better)),
-        ]
-        for m in report.figures
-    ]
+    rows = [_measure_row(m) for m in report.figures]
     if report.true_error_mean_mm is not None:
         before, after = report.true_error_mean_mm
-        marked = Cell(number(after), tone=_tone(before, after, "lower"))
-        rows.append([Cell("Mean true error (mm)"), Cell(number(before)), Cell(number(None)), marked])
+        marked = Cell(measured(after, "mm"), tone=_tone(before, after, "lower"))
+        rows.append([Cell("Mean true error (mm)"), Cell(measured(before, "mm")), Cell(number(None)), marked])
     if not rows:
         return None
     head = ("Measure", "Before", "After affine", "After")
     return Table("Figures of merit", head, rows, numeric=frozenset({1, 2, 3}))
+
+
+def _measure_row(measure: FigureOfMerit) -> list[Cell]:
+    start = measure.after_affine if measure.before is None else measure.before
+    values = (measure.before, measure.after_affine, measure.after)
+    before, middle, after = (measured(value, measure.unit) for value in values)
+    marked = Cell(after, tone=_tone(start, measure.after, measure.better))
+    return [Cell(_with_unit(measure.name, measure.unit), detail=measure.note), Cell(before), Cell(middle), marked]
 
 
 def dice_table(report: RegistrationReport) -> Table | None:
@@ -148,13 +147,17 @@ def _with_unit(name: str, unit: str) -> str:
 
 def _measure_tile(measure: FigureOfMerit) -> Tile:
     steps = [
-        f"{word} {number(value)}"
+        f"{word} {measured(value, measure.unit)}"
         for word, value in (("before", measure.before), ("after affine", measure.after_affine))
         if value is not None
     ]
     start = measure.after_affine if measure.before is None else measure.before
     return Tile(
-        measure.name, number(measure.after), measure.unit, ", ".join(steps), _tone(start, measure.after, measure.better)
+        measure.name,
+        measured(measure.after, measure.unit),
+        measure.unit,
+        ", ".join(steps),
+        _tone(start, measure.after, measure.better),
     )
 
 

@@ -21,6 +21,7 @@ from PIL import Image, ImageDraw, ImageFont
 from medwave.core.geometry import Grid, Volume
 from medwave.core.orientation import canonical_axes
 from medwave.reports.colours import FloatArray, UInt8Array
+from medwave.reports.foreground import Foreground, finite
 
 PLANES = (("axial", 2, 0, 1, "LRAP"), ("coronal", 1, 0, 2, "LRSI"), ("sagittal", 0, 1, 2, "PASI"))
 """Name, canonical axis that is cut, canonical axis of the columns, of the rows, letters left right top bottom."""
@@ -58,10 +59,10 @@ class Section:
 
 
 class Sections:
-    """Three orthogonal planes through the middle of what is in an image.
+    """Three orthogonal planes near the middle of what is in an image, each where it shows most.
 
     Args:
-        volume: image whose foreground (Otsu's threshold) sets the centre and the frame.
+        volume: image whose foreground (Otsu's threshold) sets the planes and the frame.
         height_px: height of every picture.
         margin: free space around the foreground, as a share of its size.
     """
@@ -70,32 +71,29 @@ class Sections:
         self.grid: Grid = volume.grid
         self.order, flips = canonical_axes(volume.grid.affine)
         self.signs = tuple(-1 if flip else 1 for flip in flips)
-        thin = sample(self.canonical(volume.data))
-        self.threshold = otsu_threshold(thin)
-        low, high, centre = _extent(thin > self.threshold, self.canonical(volume.data).shape)
-        background = thin[thin <= self.threshold]
-        dark = float(np.median(background)) if background.size else self.threshold
-        self.body_level = (dark + self.threshold) / 2
         shape = np.array([self.grid.shape[a] for a in self.order])
         spacing = self.grid.spacing_mm[list(self.order)]
+        self.subject = Foreground(self.canonical(volume.data), spacing)
+        low, high = self.subject.low, self.subject.high
         pad = margin * np.max((high - low) * spacing) / spacing
         start = np.clip(np.floor(low - pad), 0, shape - 1).astype(int)
         stop = np.clip(np.ceil(high + pad), start + 1, shape).astype(int)
         self.spacing_mm = spacing
-        self.items = tuple(self._section(plane, start, stop, centre, height_px) for plane in PLANES)
+        self.items = tuple(self._section(plane, start, stop, height_px) for plane in PLANES)
 
     def _section(
         self,
         plane: tuple[str, int, int, int, str],
         start: np.ndarray,
         stop: np.ndarray,
-        centre: np.ndarray,
         height: int,
     ) -> Section:
         name, axis, column, row, letters = plane
         size_mm = (stop - start) * self.spacing_mm
         width = int(np.clip(round(height * size_mm[column] / size_mm[row]), height // 4, height * 4))
-        index = int(centre[axis])
+        index = self.subject.telling_slice(axis)
+        centre = self.subject.centre.copy()
+        centre[axis] = index
         voxel = np.zeros(3)
         for world, (array_axis, sign) in enumerate(zip(self.order, self.signs, strict=True)):
             last = self.grid.shape[array_axis] - 1
@@ -130,14 +128,14 @@ class Sections:
         """The cut of a scalar array, enlarged; values that are not finite count as 0."""
         return enlarge(finite(self.cut(array, section)), section)
 
+    def body(self, section: Section) -> npt.NDArray[np.bool_]:
+        """Which pixels show the subject: clefts between its parts and holes in them belong to it; picture size."""
+        cut = self.subject.body(section.axis, section.index, (section.columns, section.rows))
+        return enlarge(cut.T[::-1], section) > 0.5
+
     def displacement(self, displacement: npt.NDArray[np.floating], section: Section) -> FloatArray:
         """The cut ``(3, rows, columns)`` of a field in voxels, components along the canonical axes."""
         return np.stack([self.signs[c] * finite(self.cut(displacement[self.order[c]], section)) for c in range(3)])
-
-
-def finite(cut: npt.NDArray[np.generic]) -> FloatArray:
-    """A contiguous float32 copy with NaN and infinity replaced by 0."""
-    return np.nan_to_num(np.asarray(cut, dtype=np.float32), nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def enlarge(cut: FloatArray, section: Section) -> FloatArray:
@@ -181,37 +179,3 @@ def letter(rgb: UInt8Array, section: Section, *, size: float = 1.0) -> UInt8Arra
 @functools.cache
 def _font(size_px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size=size_px)
-
-
-def sample(array: npt.NDArray[np.generic], at_most: int = 80) -> FloatArray:
-    """Every n-th voxel, so that no axis has more than ``at_most``: enough for percentiles and boxes."""
-    return finite(array[tuple(slice(None, None, max(1, -(-n // at_most))) for n in array.shape)])
-
-
-def otsu_threshold(values: FloatArray) -> float:
-    """The grey level that separates two classes best (N. Otsu 1979, doi:10.1109/TSMC.1979.4310076)."""
-    low, high = np.percentile(values, (0.1, 99.5))
-    if not high > low:
-        return float(low)
-    counts, edges = np.histogram(values, bins=128, range=(float(low), float(high)))
-    middle = (edges[1:] + edges[:-1]) / 2
-    below = np.cumsum(counts)
-    above = below[-1] - below
-    mean_below = np.cumsum(counts * middle) / np.maximum(below, 1)
-    mean_above = (np.sum(counts * middle) - np.cumsum(counts * middle)) / np.maximum(above, 1)
-    return float(edges[1:][np.argmax(below * above * (mean_below - mean_above) ** 2)])
-
-
-def _extent(inside: npt.NDArray[np.bool_], shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """First voxel, one past the last and centre of a thinned mask, in voxels of the full array of the given shape."""
-    if not inside.any():
-        inside = np.ones_like(inside)
-    low, high, centre = np.zeros(3), np.zeros(3), np.zeros(3)
-    for axis, length in enumerate(shape):
-        step = -(-length // inside.shape[axis])
-        profile = inside.sum(axis=tuple(a for a in range(3) if a != axis)) / inside.sum()
-        share = np.cumsum(profile)
-        low[axis] = np.searchsorted(share, 0.002) * step
-        high[axis] = min((np.searchsorted(share, 0.998) + 1) * step, length)
-        centre[axis] = min(round(float(profile @ np.arange(len(profile))) * step), length - 1)
-    return low, high, centre

@@ -73,6 +73,18 @@ def test_it_opens_without_errors_and_fits(open_page, width, theme):
     assert page.problems == []
 
 
+@pytest.mark.parametrize("width", [390, 800, 1280])
+def test_key_figures_stand_on_one_line_with_their_units(open_page, width):
+    page = open_page(viewport={"width": width, "height": 900})
+    boxes = page.locator(".tile .value").evaluate_all(
+        "v => v.map(n => [n.getBoundingClientRect().top, n.offsetHeight, n.scrollWidth - n.clientWidth])"
+    )
+    assert len(boxes) == 6
+    assert len({round(height) for _, height, _ in boxes}) == 1
+    assert all(overflow <= 0 for _, _, overflow in boxes)
+    assert len({round(top) for top, _, _ in boxes}) == (3 if width == 390 else 2)
+
+
 def test_it_is_complete_without_scripts(open_page):
     page = open_page(java_script_enabled=False, viewport={"width": 1280, "height": 900})
     assert page.locator("#images img").count() == 12

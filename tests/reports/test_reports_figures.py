@@ -55,7 +55,7 @@ def test_the_difference_is_orange_where_the_image_is_brighter_and_blue_where_dar
     image = fixed.copy()
     image[36:42] *= 1.5  # right half
     image[14:20] *= 0.5  # left half
-    match = figures.Matcher(fixed, fixed, sections.threshold)
+    match = figures.Matcher(fixed, fixed, sections.subject.threshold)
     (pictures,), scale = figures.differences(sections, fixed, [image], match, (0.0, 200.0))
     axial = pictures[0].astype(int)
     warm, cold = axial[..., 0] - axial[..., 2] > 60, axial[..., 2] - axial[..., 0] > 60
@@ -65,7 +65,7 @@ def test_the_difference_is_orange_where_the_image_is_brighter_and_blue_where_dar
 
 
 def test_all_rows_of_the_difference_share_one_scale(sections, fixed):
-    match = figures.Matcher(fixed, fixed, sections.threshold)
+    match = figures.Matcher(fixed, fixed, sections.subject.threshold)
     far, near = np.roll(fixed, 8, axis=0), np.roll(fixed, 1, axis=0)
     (first, second), scale = figures.differences(
         sections,
@@ -83,7 +83,7 @@ def test_all_rows_of_the_difference_share_one_scale(sections, fixed):
 
 def test_matching_undoes_a_change_of_contrast(sections, fixed):
     other = 40 + 3 * fixed**1.2
-    match = figures.Matcher(fixed, other, sections.threshold)
+    match = figures.Matcher(fixed, other, sections.subject.threshold)
     inside = fixed > 60
     np.testing.assert_allclose(match(other)[inside], fixed[inside], atol=3)
     assert match(other)[fixed < 0.01].max() < 2
@@ -96,7 +96,7 @@ def test_matching_survives_constant_images():
 
 
 def test_the_checkerboard_of_an_image_with_itself_is_the_image(sections, fixed):
-    match = figures.Matcher(fixed, fixed, sections.threshold)
+    match = figures.Matcher(fixed, fixed, sections.subject.threshold)
     board = figures.checkerboard(sections, fixed, fixed, match, (0.0, 100.0))
     for one, other in zip(board, figures.anatomy(sections, fixed, (0.0, 100.0)), strict=True):
         middle = slice(80, 260), slice(80, 260)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from medwave.reports.colours import SEQUENTIAL
-from medwave.reports.page import Cell, Table, colour_bar, number, picture
+from medwave.reports.page import Cell, Table, colour_bar, measured, number, picture
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,28 @@ from medwave.reports.page import Cell, Table, colour_bar, number, picture
 )
 def test_numbers_for_people(value, text):
     assert number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (0.00161, "mm", "0.002"),
+        (0.0412, "mm", "0.041"),
+        (0.893, "mm", "0.893"),
+        (-0.25, "mm", "−0.250"),
+        (23.94, "mm", "23.9"),
+        (3e-7, "mm", "< 0.001"),
+        (-3e-7, "mm", "< 0.001"),
+        (0.0, "mm", "0"),
+        (None, "mm", "–"),
+        (math.nan, "mm", "–"),
+        (math.inf, "mm", "∞"),
+        (0.00161, "", "0.00161"),
+        (0.00161, "s", "0.00161"),
+    ],
+)
+def test_lengths_have_no_digits_below_the_micrometre(value, unit, text):
+    assert measured(value, unit) == text
 
 
 def tokens() -> tuple[dict[str, str], dict[str, str]]:

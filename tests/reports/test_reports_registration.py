@@ -54,7 +54,7 @@ def test_every_number_given_is_seen(page):
     _, shown = page
     rows = {row[0]: row[1:] for row in shown.rows if row}
     assert rows["Local correlationwindows of 9 voxels"] == ["0.214", "0.431", "0.838"]
-    assert rows["Inverse consistency (mm)"] == ["–", "–", "0.0412"]
+    assert rows["Inverse consistency (mm)"] == ["–", "–", "0.041"]
     assert rows["Left hippocampus"] == ["17", "0.411", "0.823", "+0.412"]
     assert rows["Mean true error (mm)"] == ["3.21", "–", "0.840"]
     assert rows["affine"] == ["3.10", "1.80", "512"]
@@ -77,7 +77,7 @@ def test_key_figures_stand_on_top(page):
         ("good", "Mean true error"),
         ("", "CPU time"),
     ]
-    assert [value.split(" <")[0] for _, _, value in tiles] == ["0.838", "0.0412", "0", "0.786", "0.840", "12.0"]
+    assert [value.split("<")[0] for _, _, value in tiles] == ["0.838", "0.041", "0", "0.786", "0.840", "12.0"]
 
 
 def test_a_measure_that_moved_the_wrong_way_is_marked(page):
@@ -257,5 +257,5 @@ def test_a_pair_of_brains_costs_little_and_stays_small(tmp_path, data_folder):
     write_registration_report(tmp_path / "warm.html", report)  # imports and template compilation counted apart
     start = time.process_time()
     path = write_registration_report(tmp_path / "report.html", report)
-    assert time.process_time() - start < 1.5
+    assert time.process_time() - start < 1.2
     assert path.stat().st_size < 3e6

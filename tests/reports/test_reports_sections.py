@@ -1,11 +1,14 @@
 """Slices: right is right whatever the axis order, voxels keep their proportions, letters say what is where."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from report_cases import ORIENTATIONS, ball, stored, stored_field, volume
 
 from medwave.core.geometry import Grid, Volume
-from medwave.reports.sections import Sections, enlarge_labels, enlarge_part, letter, otsu_threshold
+from medwave.reports.foreground import Foreground, close_clefts, keep_large_parts, otsu_threshold
+from medwave.reports.sections import Sections, enlarge_labels, enlarge_part, letter
 
 
 def head(*spots: str) -> np.ndarray:
@@ -21,6 +24,19 @@ def spot_place(picture) -> tuple[float, float]:
     """Centre of the bright spot as shares of height and width."""
     rows, columns = np.nonzero(picture > 150)
     return rows.mean() / picture.shape[0], columns.mean() / picture.shape[1]
+
+
+def hemispheres(cleft_mm: float = 3.0) -> np.ndarray:
+    """A ball of 1 mm voxels, folded all over, parted by a dark cleft through its middle as the two hemispheres are."""
+    shape = (81, 97, 89)
+    x, y, z = (a - n // 2 for a, n in zip(np.indices(shape), shape, strict=True))
+    folds = 1 + 0.3 * np.sin(x / 3) * np.sin(y / 3) * np.sin(z / 3)
+    return ball(shape, radius_mm=36) * folds.astype(np.float32) * (2 * np.abs(x) > cleft_mm)
+
+
+def disc(shape: tuple[int, int], centre: tuple[float, float], radius_px: float) -> np.ndarray:
+    rows, columns = np.indices(shape)
+    return np.hypot(rows - centre[0], columns - centre[1]) < radius_px
 
 
 MIDDLE = pytest.approx(0.5, abs=0.05)
@@ -97,6 +113,65 @@ def test_the_frame_follows_the_foreground_and_the_title_says_where():
     assert axial.title == "Axial, z = 0 mm"
 
 
+def test_the_slice_lies_beside_a_cleft_and_not_far_from_the_middle():
+    data = hemispheres()
+    axial, coronal, sagittal = Sections(volume(data)).items
+    assert 3 <= abs(sagittal.index - 40) <= 9
+    assert abs(coronal.index - 48) <= 8
+    assert abs(axial.index - 44) <= 8
+    noisy = data + np.random.default_rng(0).normal(0, 3, data.shape).astype(np.float32)
+    assert 3 <= abs(Sections(volume(noisy)).items[2].index - 40) <= 9
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_the_slice_is_where_the_subject_shows_most(axis):
+    """Two slices with structure in an even block: the nearer one is taken."""
+    data = np.zeros((81, 81, 81), np.float32)
+    data[12:69, 12:69, 12:69] = 100
+    for offset in (3, 7):
+        np.moveaxis(data, axis, 0)[40 + offset, 12:69:8, 12:69] = 80
+    subject = Foreground(data, np.ones(3))
+    assert subject.telling_slice(axis) == 43
+
+
+@pytest.mark.parametrize("spacing", [(1, 1, 1), (2, 1, 1), (1, 1, 3)])
+def test_the_body_is_whole_across_clefts_and_holes_and_follows_the_outline(spacing):
+    full = hemispheres()
+    full[50:60, 44:54, 40:50] = 0
+    data = full[tuple(slice(None, None, s) for s in spacing)]
+    sections = Sections(volume(data, np.diag([*spacing, 1.0])))
+    middle = round(40 / spacing[0])
+    assert data[middle].max() == 0  # inside the cleft the image has nothing
+    for section in (*sections.items, dataclasses.replace(sections.items[2], index=middle)):
+        body = sections.body(section)
+        depth_mm = section.index * spacing[section.axis] - (40, 48, 44)[section.axis]
+        px_per_mm = section.px_per_voxel[0] / spacing[section.row_axis]
+        radius_px = np.sqrt(36**2 - depth_mm**2) * px_per_mm
+        rows, columns = np.nonzero(body)
+        centre = (rows.mean(), columns.mean())
+        slack_px = (1 + max(spacing)) * px_per_mm
+        assert body[disc(body.shape, centre, radius_px - slack_px)].all()
+        assert not body[~disc(body.shape, centre, radius_px + slack_px)].any()
+
+
+def test_specks_in_the_air_are_not_body():
+    data = hemispheres()
+    data[2:4, 90:92, 44:46] = 200
+    inside = keep_large_parts(data > 40)
+    assert not inside[:4].any()
+    assert inside[10:].sum() == (data > 40)[10:].sum()
+
+
+def test_closing_joins_what_is_near_and_leaves_what_is_far():
+    bars = np.zeros((40, 40, 40), bool)
+    bars[4:10], bars[13:20], bars[30:36] = True, True, True
+    closed = close_clefts(bars, 4.0, np.ones(3))
+    assert closed[4:20, 20, 20].all()
+    assert not closed[22:28].any()
+    assert closed[bars].all()
+    assert not close_clefts(np.zeros((5, 5, 5), bool), 2.0, np.ones(3)).any()
+
+
 @pytest.mark.parametrize("data", [np.zeros((9, 9, 9)), np.full((3, 1, 5), 7.0), np.full((4, 4, 4), np.nan)])
 def test_images_without_content_still_give_pictures(data):
     sections = Sections(volume(data.astype(np.float32)))
@@ -104,6 +179,7 @@ def test_images_without_content_still_give_pictures(data):
         picture = sections.picture(data, section)
         assert picture.shape == (section.height_px, section.width_px)
         assert np.isfinite(picture).all()
+        assert sections.body(section).shape == picture.shape
 
 
 def test_letters_are_painted_at_the_four_sides_and_differ():

@@ -1,0 +1,162 @@
+"""Where the subject of an image is: its threshold, frame, body, and the slices that show most of it.
+
+Conventions
+    Arrays are ``(D, H, W)`` with axes of any meaning, here R, A, S; spacing in mm per axis. All answers come from
+    every n-th voxel: they place frames and masks of pictures, they measure nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from medwave.reports.colours import FloatArray
+
+Array = npt.NDArray[np.generic]
+Float64Array = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+
+SEARCH_SHARE = 0.15
+"""How far from the centre a slice may lie, as a share of the subject's extent along that axis."""
+
+CLOSING_SHARE = 0.03
+"""Radius of the clefts that belong to the body, as a share of the subject's largest extent: fissures and sulci."""
+
+BODY_CELLS = 80
+"""Cells of the body mask along the subject's largest extent."""
+
+
+class Foreground:
+    """The part of an image above Otsu's threshold.
+
+    Attributes:
+        threshold: grey level that separates subject and background.
+        body_level: half way from the background to the threshold.
+        low, high: first voxel and one past the last of the frame, per axis.
+        centre: voxel of the centre of mass, per axis.
+    """
+
+    def __init__(self, array: Array, spacing_mm: Float64Array) -> None:
+        self._array, self._spacing_mm = array, spacing_mm
+        thin = sample(array)
+        self.threshold = otsu_threshold(thin)
+        background = thin[thin <= self.threshold]
+        dark = float(np.median(background)) if background.size else self.threshold
+        self.body_level = (dark + self.threshold) / 2
+        self.low, self.high, self.centre = _extent(thin > self.threshold, array.shape)
+
+    def telling_slice(self, axis: int) -> int:
+        """Index of the slice across ``axis`` that shows most, near the centre.
+
+        Candidates lie within 15 % of the extent around the centre. The best one has the largest product of its
+        foreground, of the sum of its gradients, and of a weight that falls to 0 at the ends of that range. It avoids
+        slices that run inside a cleft, such as the one between the hemispheres.
+        """
+        centre = int(self.centre[axis])
+        reach = int(SEARCH_SHARE * (self.high[axis] - self.low[axis]))
+        step = max(1, -(-reach // 20))
+        offsets = sorted(range(-(reach // step) * step, reach + 1, step), key=abs)
+        offsets = [o for o in offsets if 0 <= centre + o < self._array.shape[axis]]
+        scores = [self._content(axis, centre + o) * (1 - (o / (reach + 1)) ** 2) for o in offsets]
+        return centre + offsets[int(np.argmax(scores))]
+
+    def _content(self, axis: int, index: int) -> float:
+        """How much a slice shows: foreground area times sum of the gradients, bright spots cut off."""
+        cut = sample(np.moveaxis(self._array, axis, 0)[index], at_most=120)
+        if min(cut.shape) < 2:
+            return 0.0
+        inside = cut > self.threshold
+        if not inside.any():
+            return 0.0
+        capped = np.minimum(cut, np.percentile(cut[inside], 95))
+        slopes = np.hypot(*np.gradient(capped))
+        return float(np.mean(inside) * np.mean(slopes, dtype=np.float64))
+
+    def body(self, axis: int, index: int, box: tuple[tuple[int, int], tuple[int, int]]) -> FloatArray:
+        """How far inside the body the voxels of a part of one slice are; its outline is at 0.5.
+
+        Args:
+            axis: axis that is cut.
+            index: voxel along that axis.
+            box: half-open voxel ranges along the two other axes, in their order.
+        """
+        steps, cells = self._body
+        places = [np.arange(*span) for span in box]
+        places.insert(axis, np.array([index]))
+        mesh = np.meshgrid(*(p / s for p, s in zip(places, steps, strict=True)), indexing="ij")
+        return ndimage.map_coordinates(cells, mesh, order=1, mode="nearest").squeeze(axis)
+
+    @functools.cached_property
+    def _body(self) -> tuple[tuple[int, ...], FloatArray]:
+        """Steps in voxels and the closed mask on every n-th voxel, slightly smoothed, so that its outline is even."""
+        extent_mm = float(np.max((self.high - self.low) * self._spacing_mm))
+        steps = tuple(max(1, round(extent_mm / BODY_CELLS / s)) for s in self._spacing_mm)
+        cell_mm = self._spacing_mm * steps
+        thin = finite(self._array[tuple(slice(None, None, n) for n in steps)])
+        inside = keep_large_parts(ndimage.gaussian_filter(thin, 0.5) > self.body_level)
+        closed = close_clefts(inside, CLOSING_SHARE * extent_mm, cell_mm)
+        return steps, ndimage.gaussian_filter(closed.astype(np.float32), 0.7, mode="nearest")
+
+
+def keep_large_parts(inside: BoolArray, share: float = 0.02) -> BoolArray:
+    """The connected parts that have at least this share of the largest one's voxels."""
+    parts, count = ndimage.label(inside)
+    if count < 2:
+        return inside
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    return (sizes >= share * sizes.max())[parts] & inside
+
+
+def close_clefts(inside: BoolArray, radius_mm: float, spacing_mm: Float64Array) -> BoolArray:
+    """Morphological closing by a ball, holes filled. The world beyond the array counts as empty."""
+    pad = [int(np.ceil(radius_mm / s)) + 1 for s in spacing_mm]
+    padded = np.pad(inside, [(p, p) for p in pad])
+    if not padded.any():
+        return inside
+    grown = ndimage.distance_transform_edt(~padded, sampling=spacing_mm) <= radius_mm
+    closed = ndimage.distance_transform_edt(grown, sampling=spacing_mm) > radius_mm
+    filled = ndimage.binary_fill_holes(closed | padded)
+    return filled[tuple(slice(p, p + n) for p, n in zip(pad, inside.shape, strict=True))]
+
+
+def finite(cut: Array) -> FloatArray:
+    """A contiguous float32 copy with NaN and infinity replaced by 0."""
+    return np.nan_to_num(np.asarray(cut, dtype=np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def sample(array: Array, at_most: int = 80) -> FloatArray:
+    """Every n-th voxel, so that no axis has more than ``at_most``: enough for percentiles and boxes."""
+    return finite(array[tuple(slice(None, None, max(1, -(-n // at_most))) for n in array.shape)])
+
+
+def otsu_threshold(values: FloatArray) -> float:
+    """The grey level that separates two classes best (N. Otsu 1979, doi:10.1109/TSMC.1979.4310076)."""
+    low, high = np.percentile(values, (0.1, 99.5))
+    if not high > low:
+        return float(low)
+    counts, edges = np.histogram(values, bins=128, range=(float(low), float(high)))
+    middle = (edges[1:] + edges[:-1]) / 2
+    below = np.cumsum(counts)
+    above = below[-1] - below
+    mean_below = np.cumsum(counts * middle) / np.maximum(below, 1)
+    mean_above = (np.sum(counts * middle) - np.cumsum(counts * middle)) / np.maximum(above, 1)
+    return float(edges[1:][np.argmax(below * above * (mean_below - mean_above) ** 2)])
+
+
+def _extent(inside: npt.NDArray[np.bool_], shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """First voxel, one past the last and centre of a thinned mask, in voxels of the full array of the given shape."""
+    if not inside.any():
+        inside = np.ones_like(inside)
+    low, high, centre = np.zeros(3), np.zeros(3), np.zeros(3)
+    for axis, length in enumerate(shape):
+        step = -(-length // inside.shape[axis])
+        profile = inside.sum(axis=tuple(a for a in range(3) if a != axis)) / inside.sum()
+        share = np.cumsum(profile)
+        low[axis] = np.searchsorted(share, 0.002) * step
+        high[axis] = min((np.searchsorted(share, 0.998) + 1) * step, length)
+        centre[axis] = min(round(float(profile @ np.arange(len(profile))) * step), length - 1)
+    return low, high, centre
