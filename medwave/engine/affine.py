@@ -52,9 +52,7 @@ class _Subject:
     mask: npt.NDArray[np.bool_]
 
     @classmethod
-    def from_volume(
-        cls, volume: Volume, spacing_mm: float, exclude: npt.NDArray[np.bool_] | None = None
-    ) -> _Subject:
+    def from_volume(cls, volume: Volume, spacing_mm: float, exclude: npt.NDArray[np.bool_] | None = None) -> _Subject:
         data, grid = coarsen_to_spacing(np.asarray(volume.data, dtype=np.float32), volume.grid, spacing_mm)
         mask = foreground(data)
         if exclude is not None:
@@ -114,9 +112,7 @@ class _Motion:
         """d matrix / d parameters, ``(size, 3, 4)``, by central differences (cheap and plenty accurate)."""
         h = 1e-4 * self.radius
         shifts = np.eye(self.size) * h
-        return np.stack(
-            [(self.matrix(parameters + s) - self.matrix(parameters - s))[:3] / (2 * h) for s in shifts]
-        )
+        return np.stack([(self.matrix(parameters + s) - self.matrix(parameters - s))[:3] / (2 * h) for s in shifts])
 
 
 def _optimise(
@@ -244,7 +240,9 @@ def _extent_mm(volume: Volume) -> float:
     return float(2 * np.sqrt(5 / 3) * np.sqrt(np.trace(np.cov(subject.positions_mm.T))))
 
 
-def _why_not(matrix: Float64Array, score: float, similarity: MutualInformation, fixed: _Subject, moving: _Subject) -> str:
+def _why_not(
+    matrix: Float64Array, score: float, similarity: MutualInformation, fixed: _Subject, moving: _Subject
+) -> str:
     """A reason to distrust the result, or an empty string."""
     singular = np.linalg.svd(matrix[:3, :3], compute_uv=False)
     if singular.max() > 2.0 or singular.min() < 0.5:

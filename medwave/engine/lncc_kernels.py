@@ -120,8 +120,8 @@ def _force_line(g, a, b, c, f, w, above, below, up, down, out0, out1, out2):
         out1[k] = g[k] * (up[k] - down[k])
     for k in range(1, width - 1):
         out2[k] = g[k] * (w[k + 1] - w[k - 1])
-    out2[0] = np.float32(0.0)
-    out2[width - 1] = np.float32(0.0)
+    out2[0] = g[0] * (w[min(1, width - 1)] - w[0])
+    out2[width - 1] = g[width - 1] * (w[width - 1] - w[max(width - 2, 0)])
 
 
 @_compile

@@ -33,7 +33,7 @@ def _joint_histogram(start, stop, bins, warped, weight, scale, histograms):
                 for k in range(warped.shape[2]):
                     if weight[i, j, k] == 0:
                         continue
-                    v = min(max(warped[i, j, k] * scale, np.float32(0.0)), limit)
+                    v = min(max(np.float32(0.0), warped[i, j, k] * scale), limit)  # a NaN counts as 0
                     m = int(v)
                     t = v - m
                     row = histograms[chunk, bins[i, j, k]]
@@ -54,7 +54,7 @@ def _force_slab(start, stop, bins, warped, weight, scale, table, out):
         for j in range(height):
             down, up = max(j - 1, 0), min(j + 1, height - 1)
             for k in range(width):
-                v = min(max(warped[i, j, k] * scale, np.float32(0.0)), limit)
+                v = min(max(np.float32(0.0), warped[i, j, k] * scale), limit)  # a NaN counts as 0
                 m = int(v)
                 t = v - np.float32(m)
                 row = table[bins[i, j, k]]

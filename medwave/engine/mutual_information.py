@@ -33,7 +33,7 @@ def _joint_histogram(start, stop, points, bins, moving, matrix, histograms, insi
             z = matrix[0, 0] * px + matrix[0, 1] * py + matrix[0, 2] * pz + matrix[0, 3]
             y = matrix[1, 0] * px + matrix[1, 1] * py + matrix[1, 2] * pz + matrix[1, 3]
             x = matrix[2, 0] * px + matrix[2, 1] * py + matrix[2, 2] * pz + matrix[2, 3]
-            if z < 0 or y < 0 or x < 0 or z >= depth - 1 or y >= height - 1 or x >= width - 1:
+            if not (0 <= z < depth - 1 and 0 <= y < height - 1 and 0 <= x < width - 1):
                 continue
             a, b, c = int(z), int(y), int(x)
             z -= a
@@ -67,7 +67,7 @@ def _matrix_gradient(start, stop, points, bins, moving, matrix, table, gradients
             z = matrix[0, 0] * px + matrix[0, 1] * py + matrix[0, 2] * pz + matrix[0, 3]
             y = matrix[1, 0] * px + matrix[1, 1] * py + matrix[1, 2] * pz + matrix[1, 3]
             x = matrix[2, 0] * px + matrix[2, 1] * py + matrix[2, 2] * pz + matrix[2, 3]
-            if z < 0 or y < 0 or x < 0 or z >= depth - 1 or y >= height - 1 or x >= width - 1:
+            if not (0 <= z < depth - 1 and 0 <= y < height - 1 and 0 <= x < width - 1):
                 continue
             a, b, c = int(z), int(y), int(x)
             z -= a
@@ -112,9 +112,12 @@ def _matrix_gradient(start, stop, points, bins, moving, matrix, table, gradients
 
 
 def quantise(values: npt.NDArray[np.floating], low: float, high: float, bins: int) -> npt.NDArray[np.float32]:
-    """Scale intensities so that ``[low, high]`` (clipped) spans the ``bins - 4`` inner bins of the B-spline."""
-    scaled = (values - np.float32(low)) * np.float32((bins - 4) / max(high - low, 1e-12))
-    return np.clip(scaled, 0.0, np.nextafter(np.float32(bins - 4), np.float32(0))).astype(np.float32)
+    """Scale intensities so that ``[low, high]`` (clipped) spans the ``bins - 4`` inner bins of the B-spline.
+
+    The result is an index into bins: what is not a number becomes 0.
+    """
+    scaled = (np.asarray(values, dtype=np.float32) - np.float32(low)) * np.float32((bins - 4) / max(high - low, 1e-12))
+    return np.fmin(np.fmax(scaled, np.float32(0)), np.nextafter(np.float32(bins - 4), np.float32(0)))
 
 
 @dataclass(frozen=True)

@@ -38,8 +38,8 @@ def foreground(data: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
     A background counts as constant when at least a fifth of the voxels hold exactly the most common value of the
     border planes (skull-stripped images). Holes are filled and specks are dropped. Never empty.
     """
-    border = np.concatenate([data[0].ravel(), data[-1].ravel(), data[:, 0].ravel(), data[:, -1].ravel()])
-    values, counts = np.unique(border, return_counts=True)
+    border = [data.take(end, axis).ravel() for axis in range(data.ndim) for end in (0, -1)]
+    values, counts = np.unique(np.concatenate(border), return_counts=True)
     background = values[counts.argmax()]
     mask = np.abs(data - background) > 1e-3 * (float(data.max()) - float(data.min()))
     if mask.mean() > 0.8:

@@ -63,8 +63,6 @@ class _LocalCorrelation:
         gamma = (alpha * self.sum + beta * total) / self.count
         a, b, c = _filter(torch.stack([alpha, beta, gamma]), self.taps)
         out.copy_((a * self.fixed + b * warped - c) * _slope(warped))
-        out[2, ..., 0] = 0  # as the compiled loop leaves them
-        out[2, ..., -1] = 0
         return float((self.weight * product * product * inverse).sum(dtype=torch.float64)) / self.total_weight
 
 
