@@ -1,0 +1,188 @@
+"""OME-Zarr images (NGFF 0.4 on zarr v2, NGFF 0.5 on zarr v3) and plain zarr arrays, read chunk by chunk.
+
+Conventions
+    The axes of the store are found by the names that its metadata give them, in any order; boxes are (z, y, x).
+    The voxel size is the product of the scales of the resolution and of the image, in micrometres; a store whose axes
+    have no unit of length does not tell its voxel size. A chunk that is not there holds the fill value.
+
+References
+    OME-NGFF 0.4 and 0.5: https://ngff.openmicroscopy.org; Moore et al., Nature Methods 18:1496, 2021,
+    doi:10.1038/s41592-021-01326-w.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy.typing as npt
+
+from medwave.core.errors import GeometryError, InputError, VolumeFormatError
+from medwave.core.files import StrPath
+from medwave.core.optional import require
+from medwave.volumes.stack import (
+    Box,
+    LazyVolume,
+    Spacing,
+    check_channel,
+    check_shape,
+    check_spacing_um,
+    micrometres,
+    one_line,
+)
+
+METADATA_FILES = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
+
+
+def zarr_package() -> ModuleType:
+    """The zarr package, or the pip line that brings it."""
+    return require("zarr", extra="large", purpose="reading and writing OME-Zarr")
+
+
+def is_zarr(path: StrPath) -> bool:
+    """Whether the folder is a zarr store."""
+    return any((Path(path) / name).is_file() for name in METADATA_FILES)
+
+
+def open_zarr(path: StrPath, *, channel: int = 0, level: int = 0) -> LazyVolume:
+    """Open one channel of one resolution of an OME-Zarr image, or a plain 3-D zarr array.
+
+    Raises:
+        VolumeFormatError: when it is not a zarr store, its metadata are unusable, or an array is missing.
+        GeometryError: when it is not one 3-D volume.
+        InputError: when it lacks the channel or the level.
+        MissingPackageError: when zarr is not installed.
+    """
+    folder = Path(path)
+    zarr_package()
+    image = find_image(folder)
+    if image is None:
+        check_channel(str(folder), channel, 1)
+        if level != 0:
+            raise InputError(f"{folder}: a plain zarr array has one resolution, level {level} is asked for; use 0")
+        array = open_array(folder, "r")
+        return _volume(folder, array, "zyx" if array.ndim == 3 else "?" * array.ndim, 0, None)
+    datasets = image["datasets"]
+    if not 0 <= level < len(datasets):
+        raise InputError(f"{folder}: level {level} is asked for, the levels are 0 to {len(datasets) - 1}; choose one")
+    axes = _axes(folder, image)
+    array = open_array(folder / str(datasets[level]["path"]), "r")
+    if array.ndim != len(axes):
+        raise VolumeFormatError(
+            f"{folder}: the metadata name {len(axes)} axes, the array has shape {array.shape}; write it again"
+        )
+    names = "".join(axis["name"].lower() if len(axis["name"]) == 1 else "?" for axis in axes)
+    return _volume(folder, array, names, channel, _spacing(folder, image, datasets[level], axes))
+
+
+def open_array(path: Path, mode: Any) -> Any:
+    """Open a zarr array.
+
+    Raises:
+        VolumeFormatError: when there is none, or its metadata are damaged.
+    """
+    if not is_zarr(path):
+        raise VolumeFormatError(f"{path}: the array is missing from the store; copy the whole folder again")
+    try:
+        return zarr_package().open_array(str(path), mode=mode)
+    except Exception as error:  # zarr, its codecs and json fail in many ways
+        raise VolumeFormatError(
+            f"{path}: not a usable zarr array ({one_line(error)}); copy the store or write it again"
+        ) from None
+
+
+def find_image(folder: Path) -> dict[str, Any] | None:
+    """The first ``multiscales`` entry of an OME-Zarr group, or None for a plain array.
+
+    Raises:
+        VolumeFormatError: when it is neither.
+    """
+    try:
+        attributes, is_array = _attributes(folder)
+    except (OSError, ValueError) as error:
+        raise VolumeFormatError(f"{folder}: its metadata cannot be read ({one_line(error)}); copy it again") from None
+    ome = attributes.get("ome", attributes)
+    images = ome.get("multiscales") if isinstance(ome, dict) else None
+    if isinstance(images, list) and images and isinstance(images[0], dict) and images[0].get("datasets"):
+        return images[0]
+    if is_array:
+        return None
+    raise VolumeFormatError(
+        f"{folder}: not an OME-Zarr image, its metadata have no multiscales; name the image inside it (such as "
+        f"{folder.name}/0), or write it as NGFF 0.4 or 0.5"
+    )
+
+
+def _attributes(folder: Path) -> tuple[dict[str, Any], bool]:
+    """The attributes of a zarr node and whether it is an array."""
+    if (folder / "zarr.json").is_file():
+        node = _object(json.loads((folder / "zarr.json").read_text(encoding="utf-8")))
+        return _object(node.get("attributes", {})), node.get("node_type") == "array"
+    if not is_zarr(folder):
+        raise ValueError("no zarr.json, .zattrs, .zgroup or .zarray is there")
+    file = folder / ".zattrs"
+    attributes = _object(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
+    return attributes, (folder / ".zarray").is_file()
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError("an object is expected")
+    return value
+
+
+def _axes(folder: Path, image: dict[str, Any]) -> list[dict[str, Any]]:
+    axes = [{"name": axis} if isinstance(axis, str) else axis for axis in image.get("axes") or []]
+    if not axes or not all(isinstance(axis, dict) and isinstance(axis.get("name"), str) for axis in axes):
+        raise VolumeFormatError(f"{folder}: the metadata name no axes; write it again as NGFF 0.4 or 0.5")
+    return axes
+
+
+def _spacing(
+    folder: Path, image: dict[str, Any], dataset: dict[str, Any], axes: list[dict[str, Any]]
+) -> Spacing | None:
+    """Micrometres along z, y, x, or None when an axis has no unit of length."""
+    sizes = dict.fromkeys("zyx", 1.0)
+    for holder in (image, dataset):
+        for step in holder.get("coordinateTransformations") or []:
+            if step.get("type") != "scale":
+                continue
+            scale = step.get("scale")
+            if not isinstance(scale, list) or len(scale) != len(axes):
+                raise VolumeFormatError(f"{folder}: a scale has one number per axis, got {scale}; correct the metadata")
+            for axis, factor in zip(axes, scale, strict=True):
+                if axis["name"].lower() in sizes:
+                    sizes[axis["name"].lower()] *= float(factor)
+    units = {axis["name"].lower(): micrometres(axis.get("unit")) for axis in axes}
+    scales = [units.get(name) for name in "zyx"]
+    if None in scales:
+        return None
+    return check_spacing_um(
+        str(folder), [size * float(scale or 0) for size, scale in zip(sizes.values(), scales, strict=True)]
+    )
+
+
+def _volume(folder: Path, array: Any, names: str, channel: int, spacing_um: Sequence[float] | None) -> LazyVolume:
+    said = f"the array has shape {array.shape}, axes {','.join(names)}"
+    if not all(name in names for name in "zyx"):
+        raise GeometryError(f"{folder}: a 3-D volume with axes z, y and x is needed, {said}; stack its slices")
+    sizes = dict(zip(names, array.shape, strict=True))
+    if any(n > 1 for name, n in sizes.items() if name not in "zyxc"):
+        raise GeometryError(f"{folder}: one volume is needed, {said}; extract one volume from it")
+    channels = sizes.get("c", 1)
+    check_channel(str(folder), channel, channels)
+    shape = check_shape(str(folder), [sizes[a] for a in "zyx"])
+    chunks = dict(zip(names, array.chunks, strict=True))
+    kept = [name for name in names if name in "zyx"]
+
+    def fetch(box: Box) -> npt.NDArray[Any]:
+        places: dict[str, slice | int] = dict(zip("zyx", box, strict=True))
+        places["c"] = channel
+        part = array[tuple(places.get(name, 0) for name in names)]
+        return part.transpose([kept.index(a) for a in "zyx"])
+
+    blocks = [min(chunks[a], n) for a, n in zip("zyx", shape, strict=True)]
+    return LazyVolume(folder, shape, array.dtype, fetch, chunks=blocks, spacing_um=spacing_um, channels=channels)
