@@ -230,10 +230,13 @@ def _direction(rng: np.random.Generator, how: Growth) -> npt.NDArray[np.float64]
 def _stretches(tree: Tree, shape: Shape3, scope: Microscope, rng: np.random.Generator) -> npt.NDArray[np.float32]:
     """Brightness factor per voxel: a third near dim stretches, nothing near gaps."""
     factor = np.ones(shape, dtype=np.float32)
+    places = tree.positions[:, ::-1]
+    places = places[((places >= 0) & (places <= np.array(shape) - 1)).all(axis=1)]
+    if len(places) == 0:
+        return factor
     for share, length, value in ((scope.dim_share, 25.0, 0.33), (scope.gap_share, 6.0, 0.0)):
-        wanted = int(share * len(tree.parent) * 3.0 / length)
-        for node in rng.integers(0, len(tree.parent), wanted):
-            place = tree.positions[node, ::-1]
+        wanted = rng.poisson(share * len(places) * 3.0 / length)
+        for place in places[rng.integers(0, len(places), wanted)]:
             half = 0.5 * length * rng.uniform(0.5, 1.5)
             low = np.maximum(np.floor(place - half), 0).astype(int)
             high = np.minimum(np.ceil(place + half) + 1, shape).astype(int)

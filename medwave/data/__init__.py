@@ -1,0 +1,12 @@
+"""Floor 4: datasets that feed networks. An item depends on the seed and its index alone, so a run can be resumed."""
+
+from medwave.core.lazy import exports
+
+__getattr__, __dir__ = exports(
+    __name__,
+    {
+        "AxonCubes": "medwave.data.neurons",
+        "Mixture": "medwave.data.neurons",
+        "SyntheticNeurons": "medwave.data.neurons",
+    },
+)

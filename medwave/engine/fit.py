@@ -1,0 +1,232 @@
+"""Training on MONAI's engines: mixed precision, moving average of the weights, exact resume, best by a score.
+
+An epoch is a fixed number of steps; its items follow from the seed and the epoch alone. After each epoch everything
+that matters is written to ``checkpoint.pt`` (whole or not at all), so that a run that was stopped goes on to the
+weights of a run that was not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from medwave.core.errors import InputError
+from medwave.core.files import StrPath, atomic_path
+from medwave.core.optional import require
+from medwave.models.weights import save_weights
+
+Batch = dict[str, torch.Tensor]
+Loss = Callable[[torch.Tensor, Batch], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How a network is trained.
+
+    Attributes:
+        epochs: number of epochs.
+        steps: steps per epoch.
+        batch: items per step.
+        learning_rate: highest rate; it warms up over the first epoch and falls along a cosine.
+        weight_decay: of AdamW, not applied to biases and norms.
+        gradient_norm: gradients are clipped to this length.
+        average: decay of the moving average of the weights, which is what is validated and shipped.
+        bfloat16: run the network in bfloat16 autocast.
+        workers: processes that prepare items.
+        seed: of everything that is drawn.
+    """
+
+    epochs: int = 30
+    steps: int = 100
+    batch: int = 4
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-4
+    gradient_norm: float = 5.0
+    average: float = 0.99
+    bfloat16: bool = False
+    workers: int = 0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What training ended with: the best score, its epoch, and the file of the best weights."""
+
+    best_score: float
+    best_epoch: int
+    weights: Path
+    history: tuple[float, ...]
+
+
+class _Steps(Sampler[int]):
+    """Indices of the items of one epoch: the next ``count`` ones, so that no item comes twice."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count, self.epoch = count, 0
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.epoch * self.count, (self.epoch + 1) * self.count))
+
+    def __len__(self) -> int:
+        return self.count
+
+
+def fit(
+    model: nn.Module,
+    data: Dataset[Batch],
+    loss: Loss,
+    validate: Callable[[nn.Module], float],
+    folder: StrPath,
+    *,
+    options: FitOptions,
+    device: str = "cpu",
+    provenance: str = "",
+    report: Callable[[int, float, float], None] = lambda epoch, loss, score: None,
+) -> FitResult:
+    """Train a network; call again with the same arguments to go on after an interruption.
+
+    Args:
+        model: a medwave network (it carries its ``options``).
+        data: items; at least ``epochs * steps * batch`` of them.
+        loss: (output, batch) -> scalar.
+        validate: network -> score, higher is better; called once per epoch.
+        folder: for ``checkpoint.pt``, ``best.safetensors`` and tensorboard's logs.
+        options: see :class:`FitOptions`.
+        device: where to train.
+        provenance: text kept in the weight file.
+        report: told the epoch, its mean loss and its score.
+
+    Raises:
+        InputError: when there are too few items, or the folder holds a run with other options.
+    """
+    run = _Run(model, data, loss, validate, Path(folder), options, device, provenance, report)
+    return run()
+
+
+class _Run:
+    def __init__(
+        self, model: nn.Module, data: Dataset[Batch], loss: Loss, validate: Callable[[nn.Module], float],
+        folder: Path, options: FitOptions, device: str, provenance: str, report: Callable[[int, float, float], None],
+    ) -> None:  # fmt: skip
+        needed = options.epochs * options.steps * options.batch
+        if len(data) < needed:  # type: ignore[arg-type]
+            raise InputError(f"training of {options.epochs} epochs needs {needed} items, got {len(data)}")  # type: ignore[arg-type]
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.manual_seed(options.seed)
+        self.model, self.loss, self.validate, self.report = model.to(device), loss, validate, report
+        self.folder, self.options, self.device, self.provenance = folder, options, torch.device(device), provenance
+        self.sampler = _Steps(options.steps * options.batch)
+        self.loader = DataLoader(
+            data, options.batch, sampler=self.sampler, num_workers=options.workers,
+            persistent_workers=options.workers > 0,
+        )  # fmt: skip
+        self.optimiser = torch.optim.AdamW(_groups(model, options.weight_decay), lr=options.learning_rate)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, self._rate)
+        self.average = torch.optim.swa_utils.AveragedModel(
+            self.model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(options.average), use_buffers=True
+        )
+        self.history: list[float] = []
+        self.losses: list[float] = []
+
+    def _rate(self, step: int) -> float:
+        warm = self.options.steps
+        total = self.options.epochs * self.options.steps
+        if step < warm:
+            return (step + 1) / warm
+        return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
+
+    def __call__(self) -> FitResult:
+        ignite = require("ignite.engine", extra="train", purpose="training")
+        from monai.engines import SupervisedTrainer
+        from torch.utils.tensorboard import SummaryWriter
+
+        start = self._resume()
+        trainer = SupervisedTrainer(
+            device=self.device, max_epochs=self.options.epochs, train_data_loader=self.loader, network=self.model,
+            optimizer=self.optimiser, loss_function=self.loss, iteration_update=self._step,
+        )  # fmt: skip
+        trainer.logger.setLevel("WARNING")
+        trainer.state.epoch, trainer.state.iteration = start, start * self.options.steps
+        events = ignite.Events
+        trainer.add_event_handler(events.EPOCH_STARTED, self._begin_epoch)
+        with SummaryWriter(str(self.folder / "tensorboard")) as log:
+            trainer.add_event_handler(events.EPOCH_COMPLETED, self._end_epoch, log)
+            if start < self.options.epochs:
+                trainer.run()
+        best = max(range(len(self.history)), key=self.history.__getitem__)
+        return FitResult(self.history[best], best + 1, self.folder / "best.safetensors", tuple(self.history))
+
+    def _begin_epoch(self, engine: Any) -> None:
+        self.sampler.epoch = engine.state.epoch - 1
+        self.losses = []
+        self.model.train()
+        torch.manual_seed(self.options.seed + engine.state.epoch)
+
+    def _step(self, engine: Any, batch: Batch) -> dict[str, Any]:
+        batch = {name: tensor.to(self.device) for name, tensor in batch.items()}
+        self.optimiser.zero_grad(set_to_none=True)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.bfloat16):
+            output = self.model(batch["image"])
+        value = self.loss(output.float(), batch)
+        value.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.options.gradient_norm)
+        self.optimiser.step()
+        self.schedule.step()
+        self.average.update_parameters(self.model)
+        self.losses.append(float(value.detach()))
+        return {"loss": self.losses[-1]}
+
+    def _end_epoch(self, engine: Any, log: Any) -> None:
+        epoch, mean = engine.state.epoch, sum(self.losses) / len(self.losses)
+        network = self.average.module.eval()
+        with torch.inference_mode():
+            score = self.validate(network)
+        if not math.isfinite(mean):
+            raise InputError(f"training diverged in epoch {epoch}: the loss is {mean}; lower the learning rate")
+        self.history.append(score)
+        log.add_scalar("train/loss", mean, epoch)
+        log.add_scalar("train/learning_rate", self.schedule.get_last_lr()[0], epoch)
+        log.add_scalar("validation/score", score, epoch)
+        if score >= max(self.history):
+            save_weights(network, self.folder / "best.safetensors", provenance=self.provenance)
+        with atomic_path(self.folder / "checkpoint.pt") as partial:
+            torch.save(self._state(epoch), partial)
+        self.report(epoch, mean, score)
+
+    def _state(self, epoch: int) -> dict[str, Any]:
+        return {
+            "epoch": epoch, "history": self.history, "options": asdict(self.options),
+            "model": self.model.state_dict(), "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(), "schedule": self.schedule.state_dict(),
+        }  # fmt: skip
+
+    def _resume(self) -> int:
+        path = self.folder / "checkpoint.pt"
+        if not path.exists():
+            return 0
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        if state["options"] != asdict(self.options):
+            raise InputError(f"{path}: belongs to a run with other options; train into another folder")
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.history = list(state["history"])
+        return int(state["epoch"])
+
+
+def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Weight decay for kernels only: biases and norms have one axis."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]

@@ -1,0 +1,101 @@
+"""Training: it learns, and a run that was interrupted ends with the weights of one that was not."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+from medwave.core.errors import InputError
+from medwave.engine.fit import FitOptions, fit
+from medwave.models import load_weights
+
+pytest.importorskip("ignite", reason="training needs the extra train")
+
+OPTIONS = FitOptions(epochs=4, steps=6, batch=2, learning_rate=0.05, average=0.5, seed=3)
+
+
+class Edges(Dataset):
+    """Noise, and whether each voxel is brighter than its left neighbour: one convolution can learn it."""
+
+    def __len__(self):
+        return 64
+
+    def __getitem__(self, index):
+        image = torch.randn(1, 4, 6, 6, generator=torch.Generator().manual_seed(index))
+        return {"image": image, "label": (image > image.roll(1, -1)).float()}
+
+
+class Small(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.options = {}
+        self.body = nn.Sequential(nn.Conv3d(1, 4, 3, padding=1), nn.BatchNorm3d(4), nn.ReLU(), nn.Dropout(0.2))
+        self.head = nn.Conv3d(4, 1, 3, padding=1)
+
+    def forward(self, image):
+        return self.head(self.body(image))
+
+
+def loss(output, batch):
+    return nn.functional.binary_cross_entropy_with_logits(output, batch["label"])
+
+
+def validate(network):
+    item = Edges()[63]
+    return float(((network(item["image"][None]) > 0) == (item["label"] > 0)).float().mean())
+
+
+def train(folder, model=None, **changes):
+    model = model or Small()
+    return model, fit(model, Edges(), loss, validate, folder, options=replace(OPTIONS, **changes))
+
+
+def test_the_score_rises_and_the_best_weights_are_kept(tmp_path):
+    _, result = train(tmp_path, epochs=5)
+    assert result.history[-1] > validate(Small().eval()) + 0.15
+    assert result.best_score == max(result.history) == result.history[result.best_epoch - 1]
+    best = Small()
+    load_weights(best, result.weights)
+    assert validate(best.eval()) == pytest.approx(result.best_score)
+    assert any((tmp_path / "tensorboard").iterdir())
+
+
+class Stopped(Exception):
+    pass
+
+
+def test_a_resumed_run_ends_with_the_same_weights(tmp_path):
+    whole, expected = train(tmp_path / "whole")
+
+    def stop(epoch, mean, score):
+        if epoch == 2:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        fit(Small(), Edges(), loss, validate, tmp_path / "parts", options=OPTIONS, report=stop)
+    resumed, result = train(tmp_path / "parts")
+    assert result.history == expected.history
+    for one, other in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path):
+    _, first = train(tmp_path)
+    _, again = train(tmp_path)
+    assert first == again
+
+
+def test_a_folder_of_another_run_and_too_few_items_are_refused(tmp_path):
+    train(tmp_path, epochs=1)
+    with pytest.raises(InputError, match="other options"):
+        train(tmp_path, epochs=2)
+    with pytest.raises(InputError, match="needs 1200 items, got 64"):
+        train(tmp_path, epochs=100)
+
+
+def test_bfloat16_trains_too(tmp_path):
+    _, result = train(tmp_path, bfloat16=True)
+    assert result.history[-1] > 0.65
