@@ -387,7 +387,6 @@ def test_cl_dice_forgives_thickness_but_not_breaks() -> None:
 
 
 def test_thinned_tubes_have_full_cl_dice() -> None:
-    pytest.importorskip("skimage", reason="thinning needs scikit-image; the measure itself is tested above")
     gold, _ = tube(3)
     thin = tube(1)[0]
     assert cl_dice(gold, thin).cl_dice == 1
