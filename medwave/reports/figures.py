@@ -175,21 +175,29 @@ def deformed_grid(
     pitch = min(GRID_PITCHES_MM, key=lambda p: abs(np.log(largest / 24 / p)))
     pictures = []
     for s in sections.items:
-        field = sections.displacement(displacement, s)
-        coverage = np.zeros((s.height_px, s.width_px), dtype=np.float32)
-        for axis, span, pixels, down in (
-            (s.column_axis, s.columns, s.width_px, False),
-            (s.row_axis, s.rows, s.height_px, True),
-        ):
-            place = (np.arange(pixels) + 0.5) * (span[1] - span[0]) / pixels - 0.5
-            place = span[1] - 1 - place[:, None] if down else span[0] + place[None]
-            phi = (place + enlarge(field[axis], s)) * (sections.spacing_mm[axis] / pitch)
-            slope = np.hypot(*np.gradient(phi))
-            distance = np.abs(phi - np.rint(phi)) / np.maximum(slope, 1e-6)
-            coverage = np.maximum(coverage, np.clip(1.1 - distance, 0, 1))
         under = (colours.grey(sections.picture(warped, s), *window) * 0.62).astype(np.uint8)
-        pictures.append(letter(colours.paint(under, 0.85 * coverage, colours.CYAN), s))
+        lines = grid_coverage(sections, displacement, s, pitch)
+        pictures.append(letter(colours.paint(under, 0.85 * lines, colours.CYAN), s))
     return pictures, pitch
+
+
+def grid_coverage(
+    sections: Sections, displacement: npt.NDArray[np.floating], section: Section, pitch_mm: float
+) -> FloatArray:
+    """How much of each pixel of one plane the lines of the deformed grid cover."""
+    field = sections.displacement(displacement, section)
+    coverage = np.zeros((section.height_px, section.width_px), dtype=np.float32)
+    for axis, span, pixels, down in (
+        (section.column_axis, section.columns, section.width_px, False),
+        (section.row_axis, section.rows, section.height_px, True),
+    ):
+        place = (np.arange(pixels) + 0.5) * (span[1] - span[0]) / pixels - 0.5
+        place = span[1] - 1 - place[:, None] if down else span[0] + place[None]
+        phi = (place + enlarge(field[axis], section)) * (sections.spacing_mm[axis] / pitch_mm)
+        slope = np.hypot(*np.gradient(phi))
+        distance = np.abs(phi - np.rint(phi)) / np.maximum(slope, 1e-6)
+        coverage = np.maximum(coverage, np.clip(1.1 - distance, 0, 1))
+    return coverage
 
 
 def overlay(

@@ -1,0 +1,65 @@
+"""The program that makes the pictures of the documentation, on small volumes, and the picture it made."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from report_cases import ball, volume
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+@pytest.fixture(scope="module")
+def program():
+    spec = importlib.util.spec_from_file_location("make_pictures", DOCS / "make_pictures.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def panels(program):
+    """A ball of 60 mm registered to one of 40 mm; the field is 3 mm to the right in the right half."""
+    affine = np.diag([2.0, 2.5, 2.0, 1.0])
+    fixed = volume(ball((66, 60, 70), (2, 2.5, 2), radius_mm=40), affine)
+    moving = volume(ball((140, 130, 150), radius_mm=60))
+    displacement = np.zeros((3, *fixed.grid.shape), np.float32)
+    displacement[0, 33:] = 1.5
+    return program.panel_rows(fixed, moving, fixed.data, displacement)
+
+
+def test_panels_have_one_scale(program, panels):
+    for row in panels:
+        assert len(row) == 4
+        widths_mm = [np.ptp(np.nonzero(panel.max(axis=(0, 2)) > 128)[0]) / program.PX_PER_MM for panel in row]
+        assert widths_mm == [pytest.approx(wanted, abs=5) for wanted in (80, 120, 80, 80)]
+
+
+def test_the_deformation_is_tinted_by_its_length_inside_the_body_only(panels):
+    axial = panels[0][3].astype(int)
+    height, width = axial.shape[:2]
+    assert axial[0].max() == axial[:, 0].max() == 0
+    left, right = (
+        axial[height // 3 : 2 * height // 3, part] for part in (slice(60, 80), slice(width - 80, width - 60))
+    )
+    assert right[..., 1].mean() > 1.3 * left[..., 1].mean()
+
+
+def test_the_strip_has_its_width_and_every_caption(program, panels):
+    captions = [("Fixed", "a"), ("Moving", "b"), ("Registered", "c"), ("Deformation", "8 mm")]
+    strip = np.asarray(program.composed(panels, captions))
+    assert strip.shape[1] == program.WIDTH_PX
+    for part in np.array_split(strip, 4, axis=1):
+        assert (part[20:44] > 180).any()
+        assert (part[50:70] > 120).any()
+        assert (part[program.CAPTION_PX :] > 128).mean() > 0.05
+
+
+def test_the_picture_of_the_first_page_is_there_and_small():
+    path = DOCS / "images/registration.jpg"
+    assert path.stat().st_size < 350_000
+    with Image.open(path) as picture:
+        assert picture.width == 1600
+        assert np.asarray(picture).std() > 30
