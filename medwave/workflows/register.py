@@ -217,7 +217,7 @@ def loops_for(device: str) -> Loops:
         return CpuLoops()
     try:
         chosen = torch.device(device)
-        torch.empty(1, device=chosen)
+        torch.zeros(1, device=chosen).item()  # a device may be known and still hold no values
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise DeviceError(f"device {device!r} is not usable here ({reason}); use --device cpu") from error

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -42,7 +43,7 @@ def result_folder(folder: StrPath, *subfolders: str) -> Iterator[Path]:
     """
     path = Path(folder)
     wanted = [path, *(path / name for name in subfolders)]
-    missing = {parent for each in wanted for parent in (each, *each.parents) if not parent.exists()}
+    missing = {parent for each in wanted for parent in (each, *each.parents) if not os.path.exists(parent)}  # noqa: PTH110
     try:
         try:
             for each in wanted:

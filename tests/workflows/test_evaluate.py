@@ -177,7 +177,7 @@ def test_unusable_calls_are_refused(run, tmp_path):
 @pytest.mark.slow
 @pytest.mark.data
 def test_real_brains_before_registration(data_folder):
-    """Pair 1003 -> 1009 by the headers alone: the overlap that SimpleITK's placement gives, with names from the table."""
+    """Pair 1003 -> 1009 by the headers alone: the overlap that SimpleITK finds, with names from the table."""
     folder = data_folder / "brains" / "benchmark"
     paths = [folder / f"{n}_labels.nii.gz" for n in (1009, 1003)]
     fixed, moving = map(read_labels, paths)
