@@ -84,10 +84,11 @@ def open_array(path: Path, mode: Any) -> Any:
     Raises:
         VolumeFormatError: when there is none, or its metadata are damaged.
     """
+    zarr = zarr_package()
     if not is_zarr(path):
         raise VolumeFormatError(f"{path}: the array is missing from the store; copy the whole folder again")
     try:
-        return zarr_package().open_array(str(path), mode=mode)
+        return zarr.open_array(str(path), mode=mode)
     except Exception as error:  # zarr, its codecs and json fail in many ways
         raise VolumeFormatError(
             f"{path}: not a usable zarr array ({one_line(error)}); copy the store or write it again"

@@ -4,8 +4,8 @@ Conventions
     Axes (z, y, x), one channel. Every chunk is a file of its own that appears when it is complete, so a process that is
     killed leaves whole chunks only. Blocks that share no chunk may be written at the same time.
     Each level halves the axes that are longer than a chunk and whose voxels are less than twice as long as the
-    shortest of these: thick slices are kept until the voxels are about cubes. A voxel of a level covers its 1, 2, 4 or 8 voxels
-    of the level before, and its centre lies in the middle of theirs (``translation``).
+    shortest of these: thick slices are kept until the voxels are about cubes. A voxel of a level covers its 1, 2, 4
+    or 8 voxels of the level before, and its centre lies in the middle of theirs (``translation``).
 
 References
     OME-NGFF 0.4 and 0.5: https://ngff.openmicroscopy.org; Moore et al., Nature Methods 18:1496, 2021,

@@ -18,9 +18,9 @@ import numpy.typing as npt
 import tifffile
 from PIL import Image, UnidentifiedImageError
 
-from medwave.core.errors import GeometryError, InputError, MedwaveError, VolumeFormatError
+from medwave.core.errors import GeometryError, InputError, VolumeFormatError
 from medwave.volumes.stack import Box, LazyVolume, one_line
-from medwave.volumes.tiff import check_chain, quiet_tifffile
+from medwave.volumes.tiff import check_chain, quiet_tifffile, read_slice
 
 TIFF_ENDINGS = (".tif", ".tiff")
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp")
@@ -66,9 +66,8 @@ def _ordered(folder: Path) -> list[Path]:
             raise InputError(f"{folder}: two slices have the same number, {twice}; keep one of them")
         numbered[int(number)] = file
     if not numbered:
-        raise InputError(
-            f"{folder}: no numbered slices ({', '.join(TIFF_ENDINGS + PICTURE_ENDINGS)}) are in this folder"
-        )
+        known = ", ".join(TIFF_ENDINGS + PICTURE_ENDINGS)
+        raise InputError(f"{folder}: a folder of slices holds numbered images ({known}), this has none; check the name")
     if len(series) > 1:
         names = ", ".join(f"{a}#{b}{c}" for a, b, c in sorted(series)[:3])
         raise InputError(f"{folder}: one series of slices is needed, found {names}; put each in a folder of its own")
@@ -117,19 +116,16 @@ def _not_grey(file: Path, what: str) -> VolumeFormatError:
 
 
 def _fetch(files: list[Path], box: Box) -> npt.NDArray[Any]:
-    return np.stack([_read(file)[box[1:]] for file in files[box[0]]])
+    return np.stack([_read(file, *box[1:]) for file in files[box[0]]])
 
 
-def _read(file: Path) -> npt.NDArray[Any]:
-    try:
-        if file.suffix.lower() in TIFF_ENDINGS:
-            with quiet_tifffile(file):
-                return tifffile.imread(file)
-        with _picture(file) as picture:
-            return np.asarray(picture)
-    except MedwaveError:
-        raise
-    except (OSError, ValueError, SyntaxError) as error:
-        raise VolumeFormatError(
-            f"{file}: the slice is damaged ({one_line(error)}); copy or download it again"
-        ) from None
+def _read(file: Path, ys: slice, xs: slice) -> npt.NDArray[Any]:
+    if file.suffix.lower() in TIFF_ENDINGS:
+        return read_slice(file, ys, xs)
+    with _picture(file) as picture:
+        try:
+            return np.asarray(picture)[ys, xs]
+        except (OSError, ValueError, SyntaxError) as error:
+            raise VolumeFormatError(
+                f"{file}: the slice is damaged ({one_line(error)}); copy or download it again"
+            ) from None

@@ -9,7 +9,6 @@ Conventions
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
@@ -102,9 +101,9 @@ class LazyVolume:
         inside = check_box(self.path, self.shape, box)
         try:
             return np.array(self._fetch(inside), dtype=self.dtype, order="C")
-        except MedwaveError:
+        except (MedwaveError, MemoryError):
             raise
-        except (OSError, ValueError, TypeError, RuntimeError, EOFError, zlib.error) as error:
+        except Exception as error:  # each codec fails in its own ways on damaged bytes, some with SystemError
             raise VolumeFormatError(
                 f"{self.path}: the data of voxels {describe_box(inside)} cannot be decoded ({one_line(error)}); "
                 "copy or download the file again"

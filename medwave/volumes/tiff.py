@@ -68,6 +68,16 @@ def open_tiff(path: StrPath, *, channel: int = 0, axes: str | None = None) -> La
         )
 
 
+def read_slice(path: Path, ys: slice, xs: slice) -> npt.NDArray[Any]:
+    """A part of the first page of a grey TIFF, as (y, x).
+
+    Raises:
+        VolumeFormatError: when it is damaged or cannot be decoded here.
+    """
+    with quiet_tifffile(path), tifffile.TiffFile(path) as tif:
+        return TiffPages(path, tif.series[0], "YX", 0).fetch((slice(0, 1), ys, xs))[0]
+
+
 def check_chain(path: Path) -> None:
     """Refuse what is not TIFF, and a file whose chain of pages leads beyond its end: tifffile would just stop there."""
     size = path.stat().st_size
@@ -205,6 +215,9 @@ class TiffPages:
     def _segments(self, frame: Any) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
         if frame is None:
             raise VolumeFormatError(f"{self.path}: a slice is missing from the series; copy all files of it")
+        planes = self.page.samplesperpixel if self.page.planarconfig == 2 else 1
+        if min(len(frame.dataoffsets), len(frame.databytecounts)) < planes * self.down * self.across:
+            raise VolumeFormatError(f"{self.path}: a slice lacks some of its data; copy or download it again")
         source = frame.parent.filehandle.path
         size = Path(source).stat().st_size
         if any(o + n > size for o, n in zip(frame.dataoffsets, frame.databytecounts, strict=False)):
