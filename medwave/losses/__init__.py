@@ -9,5 +9,12 @@ __getattr__, __dir__ = exports(
         "GlobalMI": "medwave.losses.registration",
         "MINDSSC": "medwave.losses.registration",
         "Smoothness": "medwave.losses.registration",
+        "VoxelCrossEntropy": "medwave.losses.segmentation",
+        "SoftDice": "medwave.losses.segmentation",
+        "SoftClDice": "medwave.losses.segmentation",
+        "SkeletonRecall": "medwave.losses.segmentation",
+        "FibreLoss": "medwave.losses.segmentation",
+        "soft_skeleton": "medwave.losses.segmentation",
+        "IGNORE_LABEL": "medwave.losses.segmentation",
     },
 )
