@@ -246,4 +246,4 @@ def _name(path: Path, line: int, row: Sequence[str]) -> tuple[int, str]:
             f"{path}, line {line}: the first two columns are a label (a whole number) and its name, "
             f"comma-separated, got {','.join(row)!r}"
         )
-    return int(row[0]), row[1].strip()
+    return int(row[0]), " ".join(row[1].split())

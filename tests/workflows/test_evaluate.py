@@ -138,11 +138,11 @@ def test_folds_are_counted(tmp_path):
 def test_names_come_from_a_table_or_a_mapping(tmp_path):
     maps = {"labels_fixed": cubes((1, 1, 1), (8, 8, 8)), "labels_moving": cubes((1, 1, 1), (8, 8, 8))}
     table = tmp_path / "names.csv"
-    for text in ("Label Number,Label Name,Class\n1,left, x\n7,other,\n", "1, left\n\n"):
+    for text in ("Label Number,Label Name,Class\n1,left\thalf, x\n7,other,\n", "1, left  half\n\n"):
         table.write_text(text)
-        for names in (table, {1: "left"}):
+        for names in (table, {1: "left half"}):
             found = medwave.evaluate(**maps, names=names)
-            assert [s.name for s in found.structures] == ["left", "label 2"]
+            assert [s.name for s in found.structures] == ["left half", "label 2"]
 
 
 @pytest.mark.parametrize("text", ["id,name\n1,a\nx,b\n", "1,a\n2\n", "1,a\n1.5,b\n"])
