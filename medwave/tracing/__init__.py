@@ -14,7 +14,7 @@ __getattr__, __dir__ = exports(
     {
         "trace": "medwave.tracing.tracer",
         "TraceOptions": "medwave.tracing.options",
-        "bridge": "medwave.tracing.bridge",
+        "bridge_gaps": "medwave.tracing.bridge",
         "Alignment": _ALIGNMENT,
         "check_alignment": _ALIGNMENT,
         "BranchTable": _TREE,

@@ -44,7 +44,7 @@ class Links:
     partner: np.ndarray
 
 
-def bridge(tree: Tree, image: np.ndarray, *, spacing: np.ndarray, distance: float, angle_degrees: float) -> Tree:
+def bridge_gaps(tree: Tree, image: np.ndarray, *, spacing: np.ndarray, distance: float, angle_degrees: float) -> Tree:
     """Connect components of ``tree`` across gaps.
 
     The joined piece keeps the root of its component with a soma, or else of its first component.

@@ -100,16 +100,26 @@ def _scaled(volume: np.ndarray, low: float, high: float) -> np.ndarray:
 def automatic_threshold(grey: np.ndarray) -> float:
     """Background mean + 4 standard deviations, and at least 2 levels above the mean.
 
-    Background is found by clipping: of all values up to the threshold, mean and deviation give the next threshold,
-    until none changes. Fibres fill a small part of a volume; the rule holds for flat, noisy and zeroed backgrounds.
+    Background is found by clipping: mean and deviation of all values up to a threshold give the next threshold, until
+    it stays. The first one comes from median and median deviation, so up to half of the volume may be fibre. The
+    rule holds for flat, noisy and zeroed backgrounds.
     """
     counts = np.bincount(grey.reshape(-1), minlength=256).astype(np.float64)
     levels = np.arange(256.0)
-    threshold, previous = 255.0, -1.0
-    while threshold != previous:
+    median = _weighted_median(levels, counts)
+    deviation = 1.4826 * _weighted_median(np.abs(levels - median), counts)
+    threshold = median + max(BACKGROUND_SIGMAS * deviation, LEAST_CONTRAST)
+    for _ in range(100):
         weight = np.where(levels <= threshold, counts, 0.0)
-        total = weight.sum()
-        mean = (weight * levels).sum() / total
-        deviation = np.sqrt((weight * (levels - mean) ** 2).sum() / total)
-        previous, threshold = threshold, min(threshold, mean + max(BACKGROUND_SIGMAS * deviation, LEAST_CONTRAST))
-    return threshold
+        mean = (weight * levels).sum() / weight.sum()
+        deviation = np.sqrt((weight * (levels - mean) ** 2).sum() / weight.sum())
+        previous, threshold = threshold, mean + max(BACKGROUND_SIGMAS * deviation, LEAST_CONTRAST)
+        if threshold == previous:
+            break
+    return float(min(threshold, 255.0))
+
+
+def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(reached, reached[-1] / 2)])

@@ -19,8 +19,8 @@ class TraceOptions:
             "probability": 0 .. 1, or 0 .. 255 as unsigned bytes.
         spacing: voxel size along z, y, x in any one unit; only ratios count.
         threshold: voxels above it are foreground; in the values of the volume (probabilities always 0 .. 1). None:
-            0.5 for probabilities; for images the background's mean + 4 standard deviations, background being what
-            stays after clipping at just that value again and again, and at least 2/255 of the range above the mean
+            0.5 for probabilities; for images the background's mean + 4 standard deviations, and at least 2/255 of the
+            range above the mean (:func:`medwave.tracing.grey.automatic_threshold`)
             (Vaa3D: 10; -1 there is the image mean). A mask takes none.
         largest_foreground_share: a trace is refused when more of the volume is foreground.
         connectivity: 1, 2 or 3 axes may change in one step (6, 18 or 26 neighbours).
@@ -84,7 +84,7 @@ class TraceOptions:
         if self.soma_radius is not None:
             _within("soma_radius", self.soma_radius, 0, math.inf, open_below=True)
         if self.kind == "mask" and not (self.threshold is None and self.radius_threshold is None):
-            raise InputError("a mask takes no threshold: leave it out, or give the volume as an image")
+            raise InputError("kind mask takes no threshold: leave it out, or give the volume as an image")
         if self.cost == "log_probability" and self.kind != "probability":
             raise InputError(f'cost "log_probability" needs kind "probability", got kind "{self.kind}"')
 

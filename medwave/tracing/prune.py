@@ -4,9 +4,11 @@ In order: dark tips and dark segments; segments whose voxels lie mostly in the b
 (coverage); tips whose ball lies in their parent's ball; tips whose ball is covered by others. Balls are of physical
 shape (ellipsoids in voxels). Only foreground voxels count.
 
-Two differences from Vaa3D: dark segments are truly dropped (there a later step works on an older list), which
-``drop_dark_segments=False`` undoes; and a tip recedes by at most its own radius, since in a fibre more than seven
-voxels thick neighbouring balls always overlap by 90 % and the fibre would be eaten up whole.
+Differences from Vaa3D: dark segments are truly dropped (there a later step works on an older list), which
+``drop_dark_segments=False`` undoes; a kept segment covers its balls from its top down, so that a soma's large ball
+counts before the small ones inside it and no spikes stay in a soma; and a tip recedes by at most its own radius,
+since in a fibre more than seven voxels thick neighbouring balls always overlap by 90 % and the fibre would be eaten
+up whole.
 """
 
 from __future__ import annotations
@@ -121,7 +123,7 @@ def _coverage(nodes, start, above, radius, flat, lookup, value, shape, spacing, 
         keep[i] = above[i] < 0 or redundant == 0 or (signal >= ratio * redundant and signal >= 2)
         if not keep[i]:
             continue
-        for j in range(start[i], start[i + 1]):
+        for j in range(start[i + 1] - 1, start[i] - 1, -1):
             if not covered[nodes[j]]:
                 count = _ball(flat[nodes[j]], radius[j], flat, lookup, shape, spacing, found)
                 for k in range(count):
@@ -210,8 +212,6 @@ def _prune_tips(nodes, parent, radius, step, flat, lookup, value, shape, spacing
 def prune_tips(foreground: Foreground, skeleton: Skeleton, *, joint: bool) -> Skeleton:
     """Remove tips of which 90 % lie in their parent's ball or, with ``joint``, in any other ball."""
     fg = foreground
-    if len(skeleton.nodes) == 0:
-        return skeleton
     moves = (fg.positions(skeleton.nodes) - fg.positions(skeleton.nodes[skeleton.parent])) * fg.spacing
     step = np.where(skeleton.parent >= 0, np.sqrt((moves**2).sum(axis=1)), 0.0)
     alive = _prune_tips(

@@ -17,9 +17,9 @@ import numpy as np
 
 from medwave.core.errors import InputError
 from medwave.core.tree import SOMA, UNDEFINED, Tree
-from medwave.core.tree_paths import resample
+from medwave.core.tree_paths import resample, unbranched_paths
 from medwave.core.tree_walk import components
-from medwave.tracing.bridge import bridge
+from medwave.tracing.bridge import bridge_gaps
 from medwave.tracing.foreground import Foreground, build_foreground, label_components
 from medwave.tracing.grey import GreyVolume, automatic_threshold, to_grey
 from medwave.tracing.guard import check_foreground
@@ -59,17 +59,12 @@ def trace(volume_zyx: np.ndarray, *, options: TraceOptions | None = None) -> Tre
     roots, somata = _roots(foreground, options)
     forest = march(foreground, _weight(foreground, options), roots, connectivity=options.connectivity)
     skeleton = _prune(foreground, forest, radius_level, options)
-    if len(skeleton.nodes) == 0:
-        raise InputError(
-            f"no branch is {options.shortest_segment:g} voxels of full brightness long: lower the shortest segment or "
-            "the threshold, or check that the volume is the right one"
-        )
-    tree = _as_tree(foreground, skeleton, radius_level, somata, options)
+    tree = _as_tree(foreground, skeleton, radius_level, roots, somata, options)
     if options.bridge_distance > 0:
         limits = {"distance": options.bridge_distance, "angle_degrees": options.bridge_angle_degrees}
-        tree = bridge(tree, grey.grey, spacing=spacing, **limits)
-    if options.trees == "one":
-        tree = tree.select(components(tree.parent) == components(tree.parent)[tree.roots[0]])
+        tree = bridge_gaps(tree, grey.grey, spacing=spacing, **limits)
+    in_first = components(tree.parent) == components(tree.parent)[0]  # node 0 is the first root, joined or not
+    tree = tree.select(in_first if options.trees == "one" else np.argsort(~in_first, kind="stable"))
     tree = smooth(_roots_at_ends(tree))
     if options.resample_step > 0:
         tree = resample(tree, options.resample_step)
@@ -133,6 +128,11 @@ def _weight(foreground: Foreground, options: TraceOptions) -> np.ndarray:
 def _prune(foreground: Foreground, forest: Forest, radius_level: float, options: TraceOptions) -> Skeleton:
     segments = split_into_segments(foreground, forest, shortest=options.shortest_segment)
     segments = trim_dark(foreground, segments, drop_dark_segments=options.drop_dark_segments)
+    if len(segments.parent) == 0:
+        raise InputError(
+            f"no branch is {options.shortest_segment:g} voxels of full brightness long: lower the shortest segment or "
+            "the threshold, or check that the volume is the right one"
+        )
     radius = estimate_radii(foreground, segments.nodes, threshold=radius_level, in_plane=options.radius_in_plane)
     skeleton = drop_covered(foreground, segments, radius, forest.parent, ratio=options.coverage_ratio)
     skeleton = prune_tips(foreground, skeleton, joint=False)
@@ -140,24 +140,52 @@ def _prune(foreground: Foreground, forest: Forest, radius_level: float, options:
 
 
 def _as_tree(
-    foreground: Foreground, skeleton: Skeleton, radius_level: float, somata: np.ndarray, options: TraceOptions
+    foreground: Foreground,
+    skeleton: Skeleton,
+    radius_level: float,
+    roots: np.ndarray,
+    somata: np.ndarray,
+    options: TraceOptions,
 ) -> Tree:
-    """The skeleton with radii at half of the local brightness, and somata marked; in voxels of x."""
+    """The skeleton with radii at half of the local brightness, somata marked, trees in the order of their roots.
+
+    In voxels of x.
+    """
     half = np.maximum(radius_level, foreground.value[skeleton.nodes] / 2)
     radius = estimate_radii(foreground, skeleton.nodes, threshold=half, in_plane=options.radius_in_plane)
     positions = (foreground.positions(skeleton.nodes) * foreground.spacing)[:, ::-1]
     kind = np.full(len(radius), UNDEFINED)
-    roots = np.flatnonzero(skeleton.parent < 0)
+    tops = np.flatnonzero(skeleton.parent < 0)
     if len(somata):
-        is_soma = np.isin(skeleton.nodes[roots], somata)
+        is_soma = np.isin(skeleton.nodes[tops], somata)
     else:
-        is_soma = skeleton.radius[roots] >= SOMA_CONTRAST * _middle_radii(skeleton)
-    kind[roots[is_soma]] = SOMA
-    return Tree(positions, radius, skeleton.parent, kind)
+        is_soma = skeleton.radius[tops] >= SOMA_CONTRAST * _middle_radii(skeleton)
+    kind[tops[is_soma]] = SOMA
+    rank = np.empty(len(foreground.flat), dtype=np.int64)
+    rank[roots] = np.arange(len(roots))
+    rank = rank[skeleton.nodes[tops]][components(skeleton.parent)]
+    if options.trees == "one" and rank.min() > 0:
+        raise InputError(
+            f"no branch at the root is {options.shortest_segment:g} voxels of full brightness long: give another root, "
+            "or lower the shortest segment or the threshold"
+        )
+    return Tree(positions, radius, skeleton.parent, kind).select(np.argsort(rank, kind="stable"))
 
 
 def _roots_at_ends(tree: Tree) -> Tree:
-    """Move each root that lies inside a branch and is no soma to the end of the thickest of its last branches."""
+    """Move each root that lies inside a branch and is no soma to the end of the thickest of its last branches.
+
+    A root beside a branch, nearer to a fork than its own radius, is inside it too: it goes, and the fork stays.
+    """
+    paths = unbranched_paths(tree)
+    beside = (tree.parent[paths.top] < 0) & (tree.kind[paths.top] != SOMA) & (tree.children_count[paths.top] == 1)
+    beside &= (tree.children_count[paths.bottom] > 1) & (paths.length <= tree.radius[paths.top])
+    gone = np.zeros(len(tree), dtype=bool)
+    gone[paths.top[beside]] = True
+    gone[paths.nodes[beside[paths.path_of]]] = True
+    gone[paths.bottom[beside]] = False
+    tree = tree.select(~gone)
+
     roots = tree.roots
     astray = (tree.kind[roots] != SOMA) & (tree.children_count[roots] > 1)
     table = branch_table(tree)
