@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy import ndimage
 
 from medwave.core.errors import InputError
 from medwave.core.geometry import Grid
@@ -73,6 +74,17 @@ def _coarse(image: FloatVolume, factor: int) -> FloatVolume:
     return np.ascontiguousarray(coarsen(image, grid, (factor, factor, factor))[0], dtype=np.float32)
 
 
+def _coarse_weight(weight: FloatVolume, factor: int, radius: int) -> FloatVolume:
+    """Where coarse voxels count: no window of this half-width may touch a block that holds a voxel left out.
+
+    At full resolution whoever makes the weight has seen to that; a coarse window reaches ``factor`` times farther.
+    """
+    if factor == 1 or weight.all():
+        return _coarse(weight, factor)
+    whole = (_coarse(weight, factor) > 0.99).astype(np.float32)
+    return ndimage.minimum_filter(whole, size=2 * radius + 1, mode="nearest")
+
+
 def refine(
     fixed: FloatVolume,
     moving: FloatVolume,
@@ -108,7 +120,8 @@ def refine(
     field: FloatVolume | None = None
     histories = []
     for index, level in enumerate(levels):
-        images = [_coarse(image, level.factor) for image in (fixed, moving, weight)]
+        images = [_coarse(image, level.factor) for image in (fixed, moving)]
+        images.append(_coarse_weight(weight, level.factor, radius_voxels if metric == "lncc" else 0))
         shape = images[0].shape
         if field is not None:
             field = resize_field(field, shape)
