@@ -29,7 +29,11 @@ def input_file(path: StrPath) -> Path:
         InputError: when it is a folder, or may not be read.
     """
     file = Path(path)
-    if not file.exists():
+    try:
+        there = file.exists()
+    except OSError:  # such as a name longer than the system allows
+        there = False
+    if not there:
         raise MissingFileError(f"{file}: no such file; check the name and the folder")
     if file.is_dir():
         raise InputError(f"{file}: a file is needed, this is a folder; name a file in it")

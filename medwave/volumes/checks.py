@@ -26,7 +26,10 @@ def check_image(volume: Volume) -> None:
             "resample the image to an unsheared grid first"
         )
     if volume.data.min() == volume.data.max():
-        raise InputError(f"{volume.name}: an image with contrast is needed, all voxels are {volume.data.flat[0]}")
+        raise InputError(
+            f"{volume.name}: an image with contrast is needed, all voxels are {volume.data.flat[0]}; "
+            "check that it is the right file, and its masking and scaling"
+        )
 
 
 def canonical(volume: Volume) -> Volume:

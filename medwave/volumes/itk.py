@@ -83,6 +83,11 @@ def load_transform(path: StrPath) -> sitk.Transform:
             f"{file}: not an ITK transform file (.tfm, .txt, .mat or .h5 as ANTs, SimpleITK and 3D Slicer write), "
             f"or damaged ({itk_reason(error)})"
         ) from None
+    if file.suffix.lower() in (".tfm", ".txt"):
+        text = file.read_text(encoding="utf-8", errors="replace")
+        plain = text.count("\nTransform:") - text.count("\nTransform: Composite")
+        if plain > text.count("\nParameters:"):  # ITK would take the identity in silence
+            raise VolumeFormatError(f"{file}: damaged: a transform without its Parameters line; write the file again")
     if transform.GetDimension() != 3:
         raise GeometryError(f"{file}: a 3-D transform is needed, this one has {transform.GetDimension()} dimensions")
     return transform

@@ -109,3 +109,8 @@ def test_json_refuses_what_it_cannot_say_and_writes_nothing(tmp_path):
     with pytest.raises(TypeError):
         write_json(tmp_path / "v.json", {"o": object()})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_longer_than_the_system_allows_is_a_missing_file(tmp_path):
+    with pytest.raises(MissingFileError, match="no such file"):
+        input_file(tmp_path / ("x" * 5000))

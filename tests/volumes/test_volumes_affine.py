@@ -148,3 +148,13 @@ def test_endings_and_folders_that_cannot_be_written(tmp_path):
         write_affine(tmp_path / "a.csv", np.eye(4))
     with pytest.raises(OutputError, match="create it"):
         write_affine(tmp_path / "absent" / "a.tfm", np.eye(4))
+
+
+def test_a_text_transform_cut_off_before_its_parameters_is_refused(tmp_path):
+    """ITK reads such a file as the identity without a word."""
+    path = tmp_path / "cut.tfm"
+    write_affine(path, some_affine((1, 2, 3)))
+    whole = path.read_text()
+    path.write_text(whole[: whole.index("Parameters:")])
+    with pytest.raises(VolumeFormatError, match=r"cut\.tfm: damaged: a transform without its Parameters"):
+        read_affine(path)
