@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from medwave.core.errors import GeometryError, InputError
-from medwave.fields.sampling import check_field, warp
+from medwave.core.threads import run_slabs
+from medwave.fields.sampling import check_field, runs_compiled, warp
 
 
 def compose(outer: Tensor, inner: Tensor) -> Tensor:
@@ -35,7 +36,18 @@ def compose(outer: Tensor, inner: Tensor) -> Tensor:
         )
     dtype = torch.promote_types(last.dtype, first.dtype)
     last, first = last.to(dtype), first.to(dtype)
+    if runs_compiled(last, first):
+        return _compose_compiled(last.contiguous(), first.contiguous())
     return first + warp(last, first, padding="border")
+
+
+def _compose_compiled(outer: Tensor, inner: Tensor) -> Tensor:
+    from medwave.fields.kernels import compose_scaled  # numba takes a second to import
+
+    out = torch.empty_like(inner)
+    for last, first, result in zip(outer.detach(), inner.detach(), out, strict=True):
+        run_slabs(compose_scaled, inner.shape[2], last.numpy(), first.numpy(), 1.0, result.numpy())
+    return out
 
 
 def integrate(velocity: Tensor, squarings: int = 7) -> Tensor:

@@ -12,7 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from medwave.fields.sampling import check_field
+from medwave.core.threads import run_slabs
+from medwave.fields.sampling import check_field, runs_compiled
 
 
 def jacobian_matrix(displacement: Tensor) -> list[list[Tensor]]:
@@ -46,8 +47,21 @@ def jacobian_determinant(displacement: Tensor, *, affine: Tensor | npt.ArrayLike
     Returns:
         ``(N, 1, D, H, W)``.
     """
-    volume = determinant(jacobian_matrix(displacement))[:, None]
+    field = check_field(displacement)
+    if runs_compiled(field) and min(field.shape[2:]) > 1:
+        volume = _determinant_compiled(field.contiguous())
+    else:
+        volume = determinant(jacobian_matrix(field))[:, None]
     if affine is not None:
         matrix = torch.as_tensor(affine, device=volume.device, dtype=volume.dtype)
         volume = volume * torch.linalg.det(matrix[:3, :3])
     return volume
+
+
+def _determinant_compiled(field: Tensor) -> Tensor:
+    from medwave.fields.kernels import jacobian_determinant as loop  # numba takes a second to import
+
+    out = torch.empty_like(field[:, :1])
+    for u, result in zip(field.detach(), out[:, 0], strict=True):
+        run_slabs(loop, field.shape[2], u.numpy(), result.numpy())
+    return out

@@ -37,6 +37,16 @@ def check_field(field: Tensor, name: str = "displacement") -> Tensor:
     return field if field.dtype == torch.float64 else field.float()
 
 
+def runs_compiled(*tensors: Tensor) -> bool:
+    """Whether the compiled loops may do the work: float32 on CPU, and neither gradients nor a graph are wanted."""
+    if torch.compiler.is_compiling():
+        return False
+    wanted = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+    return not wanted and all(
+        t.device.type == "cpu" and t.dtype == torch.float32 and type(t) is Tensor for t in tensors
+    )
+
+
 def positions(displacement: Tensor) -> Tensor:
     """Where each voxel looks: ``p + u(p)``, coordinates ``(N, 3, D, H, W)``."""
     field = check_field(displacement)
