@@ -110,7 +110,8 @@ class SoftClDice(nn.Module):
 
     The harmonic mean of how much of the predicted centre line lies in the truth and how much of the true centre line
     lies in the prediction (Shit et al., CVPR 2021, doi 10.1109/CVPR46437.2021.01629). Ignored voxels are background
-    to the truth's skeleton and count in neither share.
+    to the truth's skeleton and count in neither share. On a CPU three iterations, with their gradient, cost as much
+    as a training step of a small network (0.4 s for a cube of 32x128x128); :class:`SkeletonRecall` costs 5 ms.
 
     Args:
         iterations: erosions of the soft skeleton: at least the largest fibre radius in voxels.
