@@ -7,7 +7,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from medwave import __version__
-from medwave.cli import register, transforms
+from medwave.cli import neurons, register, transforms
 from medwave.core.errors import MedwaveError
 
 _INTERRUPTED = 130
@@ -17,7 +17,7 @@ app = typer.Typer(
     name="medwave",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Wavelet deep learning for volumetric imaging: register brains.",
+    help="Wavelet deep learning for volumetric imaging: register brains, trace neurons.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 demo = typer.Typer(no_args_is_help=True, help="Run a main job on a sample made on the spot.")
@@ -25,6 +25,9 @@ app.add_typer(demo, name="demo")
 app.command("register")(register.register)
 app.command("apply")(transforms.apply)
 app.command("evaluate")(transforms.evaluate)
+app.command("trace")(neurons.trace)
+app.command("score")(neurons.score)
+app.add_typer(neurons.swc, name="swc")
 demo.command("brains")(register.demo_brains)
 
 

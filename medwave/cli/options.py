@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import fields
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from types import NoneType
+from typing import Annotated, Any, Optional, get_args, get_origin, get_type_hints
 
 import typer
 
@@ -24,6 +25,15 @@ def files_option(name: str, text: str) -> Any:
     return Annotated[Optional[list[Path]], typer.Option(name, help=f"{text} May be repeated.")]  # noqa: UP045
 
 
+def three_numbers(text: str) -> tuple[float, float, float]:
+    """Numbers along z, y, x from ``"2,0.5,0.5"``."""
+    try:
+        z, y, x = map(float, text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"three numbers z,y,x separated by commas are needed, got {text!r}") from None
+    return z, y, x
+
+
 def with_options(options_class: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command one option per field of a dataclass; the command receives them as its argument ``options``."""
 
@@ -35,7 +45,8 @@ def with_options(options_class: type) -> Callable[[Callable[..., None]], Callabl
             command(**values, options=options_class(**chosen))
 
         run.__name__, run.__doc__ = command.__name__, command.__doc__
-        made = [_parameter(f) for f in fields(options_class)]
+        kinds = get_type_hints(options_class)
+        made = [_parameter(f, kinds[f.name]) for f in fields(options_class)]
         run.__signature__ = inspect.Signature(own + made)  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in own + made}
         return run
@@ -43,14 +54,18 @@ def with_options(options_class: type) -> Callable[[Callable[..., None]], Callabl
     return decorate
 
 
-def _parameter(field: Any) -> inspect.Parameter:
-    kind: Any = type(field.default)
+def _parameter(field: Any, kind: Any) -> inspect.Parameter:
+    plain = next((k for k in get_args(kind) if k is not NoneType), kind) if field.default is None else kind
+    more: dict[str, Any] = {}
+    if get_origin(plain) is tuple:
+        plain, more = Any, {"parser": three_numbers, "metavar": "Z,Y,X"}
     if field.metadata["choices"]:
-        kind = Enum(field.name.title(), {c: c for c in field.metadata["choices"]}, type=str)
+        plain = Enum(field.name.title(), {c: c for c in field.metadata["choices"]}, type=str)
     name = "--" + (field.metadata["name"] or field.name).replace("_", "-")
-    flag = f"{name}/--no-{name[2:]}" if kind is bool else name
-    annotation = Annotated[kind, typer.Option(flag, help=field.metadata["help"], show_default=True)]
-    default = kind(field.default) if field.metadata["choices"] else field.default
+    flag = f"{name}/--no-{name[2:]}" if plain is bool else name
+    wanted = Optional[plain] if field.default is None else plain  # noqa: UP045  typer needs the old form
+    annotation = Annotated[wanted, typer.Option(flag, help=field.metadata["help"], show_default=True, **more)]
+    default = plain(field.default) if field.metadata["choices"] else field.default
     return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 

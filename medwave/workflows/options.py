@@ -5,6 +5,7 @@ Each field carries its help text; nothing heavy is imported here, so that ``medw
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -78,6 +79,104 @@ class ApplyOptions:
 
     def __post_init__(self) -> None:
         check_choices(self)
+
+
+@dataclass(frozen=True)
+class TraceFileOptions:
+    """How a neuron is traced in a file. Lengths are in voxels of x; the rest is as for medwave.tracing.TraceOptions."""
+
+    units: str = option(
+        "voxels",
+        "Units of the tree: voxels of the input (counted from 0), or um: micrometres.",
+        choices=("voxels", "um"),
+    )
+    spacing: tuple[float, float, float] | None = option(
+        None, "Voxel size in micrometres, in place of what the file says."
+    )
+    kind: str = option(
+        "image", "What the volume holds: grey values, fibre where not 0, or probabilities.",
+        choices=("image", "mask", "probability"),
+    )  # fmt: skip
+    threshold: float | None = option(
+        None, "Voxels above it are foreground, in the values of the volume. By itself: 0.5, or above the background."
+    )
+    root: tuple[float, float, float] | None = option(
+        None, "Position of the soma in voxels; by itself the thickest bright place."
+    )
+    soma_radius: float | None = option(None, "Also take every blob that holds a ball of this radius as a soma.")
+    trees: str = option("all", "All pieces, or only the one with the first root.", choices=("all", "one"))
+    bridge_distance: float = option(15.0, "Join broken pieces over gaps up to this length; 0 joins nothing.")
+    bridge_angle_degrees: float = option(60.0, "Largest bend where a gap is bridged.", name="bridge_angle")
+    shortest_segment: float = option(5.0, "Branches with less length times brightness (0 to 1) are dropped.")
+    smallest_component_voxels: int = option(
+        10, "Pieces of foreground with fewer voxels are left out.", name="smallest_component"
+    )
+    largest_foreground_share: float = option(
+        0.1, "Refuse to trace when more of the volume is foreground.", name="largest_foreground"
+    )
+    resample_step: float = option(2.0, "Distance between nodes; 0 keeps every voxel.", name="step")
+    channel: int = option(0, "Channel of the file, from 0.")
+    level: int = option(0, "Resolution of an OME-Zarr, 0 the finest; its voxels are those of the tree.")
+    axes: str | None = option(None, "Meaning of the axes of a TIFF that says it wrongly, such as ZYX or CZYX.")
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+
+
+@dataclass(frozen=True)
+class ScoreOptions:
+    """How a trace is compared with a gold tree."""
+
+    tolerance: float = option(2.0, "Distance up to which two points are the same.")
+    step: float = option(1.0, "Step at which both trees are sampled.")
+    spacing: tuple[float, float, float] | None = option(
+        None, "Voxel size: multiplies both trees first, so that all lengths are in its unit (for trees in voxels)."
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("tolerance", "step"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise InputError(f"{name}: a positive length, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class SwcFixOptions:
+    """What is repaired in an SWC file besides order and numbers."""
+
+    join: float = option(0.0, "Connect pieces whose nearest nodes lie within this distance; 0: on the same place.")
+    root: int | None = option(None, "Id of the node to be the first root; by itself the soma, or the root it has.")
+    one_type: bool = option(True, "Give each branch one type (its most frequent): MorphIO refuses others.")
+    radius: float = option(0.0, "Radius for nodes that have 0.")
+    units: str = option(
+        "auto", "Units to note in the header; auto: those it says, or else voxels.", choices=("auto", "voxels", "um")
+    )
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        for name in ("join", "radius"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"{name}: 0 or a positive length, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class SwcConvertOptions:
+    """To what an SWC file is converted."""
+
+    units: str = option(
+        "keep", "Units of the result; a file that does not say its own is taken to be in the other.",
+        choices=("keep", "voxels", "um"),
+    )  # fmt: skip
+    spacing: tuple[float, float, float] | None = option(None, "Voxel size in micrometres. Radii follow x.")
+    flip_y: int | None = option(None, "Count y from the other edge of an image of this many rows.")
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        if self.units == "keep" and self.flip_y is None:
+            raise InputError("nothing is to be converted: name --units, --flip-y, or both")
+        if self.units != "keep" and self.spacing is None:
+            raise InputError(f"units {self.units}: the voxel size is needed; give --spacing z,y,x in micrometres")
+        if self.flip_y is not None and self.flip_y < 1:
+            raise InputError(f"flip-y: the number of rows of the image, 1 or more, got {self.flip_y}")
 
 
 def check_choices(options: Any) -> None:
