@@ -7,7 +7,8 @@ regularisation). Steps of at most half a voxel compose to an invertible map, and
 smoothing than fine ones. (Vercauteren et al., NeuroImage 45:S61-S72, 2009, doi 10.1016/j.neuroimage.2008.10.040.)
 
 Fields are ``(3, D, H, W)`` float32 in voxels of the grid they are handed on, pull-back. The loop runs on compiled
-loops (:class:`medwave.engine.loops.CpuLoops`) or on torch operators (:class:`medwave.engine.torch_loops.TorchLoops`) with the same numbers.
+loops (:class:`medwave.engine.loops.CpuLoops`) or on torch operators
+(:class:`medwave.engine.torch_loops.TorchLoops`) with the same numbers.
 """
 
 from __future__ import annotations
@@ -74,15 +75,13 @@ def _coarse(image: FloatVolume, factor: int) -> FloatVolume:
     return np.ascontiguousarray(coarsen(image, grid, (factor, factor, factor))[0], dtype=np.float32)
 
 
-def _coarse_weight(weight: FloatVolume, factor: int, radius: int) -> FloatVolume:
-    """Where coarse voxels count: no window of this half-width may touch a block that holds a voxel left out.
-
-    At full resolution whoever makes the weight has seen to that; a coarse window reaches ``factor`` times farther.
-    """
-    if factor == 1 or weight.all():
-        return _coarse(weight, factor)
-    whole = (_coarse(weight, factor) > 0.99).astype(np.float32)
-    return ndimage.minimum_filter(whole, size=2 * radius + 1, mode="nearest")
+def _level_weight(weight: FloatVolume, excluded: npt.NDArray[np.bool_] | None, factor: int, radius: int) -> FloatVolume:
+    """Weight of the window centres of a scale: no window of this half-width may touch an excluded voxel."""
+    coarse = _coarse(weight, factor)
+    if excluded is None:
+        return coarse
+    touched = ndimage.maximum_filter(_coarse(excluded.astype(np.float32), factor), size=2 * radius + 1) > 0
+    return np.where(touched, np.float32(0), coarse)
 
 
 def refine(
@@ -94,6 +93,7 @@ def refine(
     metric: str = "lncc",
     radius_voxels: int = 2,
     weight: FloatVolume | None = None,
+    excluded: npt.NDArray[np.bool_] | None = None,
     initial_voxels: FloatVolume | None = None,
     step_voxels: float = 0.5,
     loops: Loops | None = None,
@@ -108,7 +108,8 @@ def refine(
             velocity (:mod:`medwave.engine.refine_wavelet`); ``initial_voxels`` is then taken as a velocity.
         metric: ``"lncc"`` (local squared correlation) or ``"mi"`` (global mutual information).
         radius_voxels: half-width of the local window, 1 to 4.
-        weight: ``(D, H, W)``, 0 leaves a voxel out of the similarity.
+        weight: ``(D, H, W)``, how much the window about a voxel counts.
+        excluded: ``(D, H, W)``, voxels that no window may touch, at any scale.
         initial_voxels: field to start from, ``(3, D, H, W)`` in voxels of the grid.
         step_voxels: longest vector of an update.
         loops: where the loops run; compiled CPU loops by default.
@@ -121,7 +122,8 @@ def refine(
     histories = []
     for index, level in enumerate(levels):
         images = [_coarse(image, level.factor) for image in (fixed, moving)]
-        images.append(_coarse_weight(weight, level.factor, radius_voxels if metric == "lncc" else 0))
+        reach = radius_voxels if metric == "lncc" else 0
+        images.append(_level_weight(weight, excluded, level.factor, reach))
         shape = images[0].shape
         if field is not None:
             field = resize_field(field, shape)

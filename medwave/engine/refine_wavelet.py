@@ -30,7 +30,7 @@ _SQUARINGS = 5
 
 
 def _expand(field: torch.Tensor, wavelet: str, depth: int) -> list[torch.Tensor]:
-    """Bands ``(3, 8, ...)`` of a field ``(3, D, H, W)``, finest level first; band 0 of the last is the approximation."""
+    """Bands ``(3, 8, ...)`` of a field ``(3, D, H, W)``, finest first; band 0 of the last is the approximation."""
     levels = []
     approximation = field[:, None]
     for _ in range(depth):

@@ -32,7 +32,8 @@ class WorkingPair:
     Attributes:
         grid: the working grid (RAS+ order).
         fixed, moving: ``(D, H, W)`` float32; moving is resampled through the affine.
-        weight: ``(D, H, W)`` float32, 0 where the similarity leaves a voxel out.
+        weight: ``(D, H, W)`` float32, 0 where the moving image has no voxel.
+        excluded: ``(D, H, W)`` bool, voxels that masks and lesions leave out; None when there are none.
         subject: foreground of the fixed image, ``(D, H, W)`` bool.
         native: grid of the fixed file.
         offset: first voxel of the working grid in the canonical fixed grid, or None where it was resampled.
@@ -42,6 +43,7 @@ class WorkingPair:
     fixed: FloatVolume
     moving: FloatVolume
     weight: FloatVolume
+    excluded: npt.NDArray[np.bool_] | None
     subject: npt.NDArray[np.bool_]
     native: Grid
     offset: tuple[int, int, int] | None
@@ -112,7 +114,6 @@ def prepare_pair(
     *,
     use_fixed: npt.NDArray[np.bool_] | None,
     use_moving: npt.NDArray[np.bool_] | None,
-    radius_voxels: int,
     most_voxels: int,
 ) -> WorkingPair:
     """Bring a pair to its working grid.
@@ -121,7 +122,6 @@ def prepare_pair(
         fixed, moving: the images.
         matrix: 4x4, fixed world -> moving world.
         use_fixed, use_moving: where the similarity may count, each on its image's grid; None for everywhere.
-        radius_voxels: no window of this half-width that counts may touch a voxel that may not.
         most_voxels: size limit of the working grid.
 
     Raises:
@@ -139,19 +139,20 @@ def prepare_pair(
     moving_on = resample(_not_finer(moving, grid), matrix, grid)
     moving_subject = resample(moved_subject, matrix, grid) > 0.5
     weight = _inside(moving.grid, matrix, grid)
+    excluded = np.zeros(grid.shape, dtype=bool)
     if use_fixed is not None:
         allowed = Volume(reorient(use_fixed.astype(np.float32), *axes), image.grid)
-        weight &= _eroded(_on_grid(allowed, identity, grid, offset) > 0.99, radius_voxels)
+        excluded |= _on_grid(allowed, identity, grid, offset) < 0.99
     if use_moving is not None:
-        allowed = Volume(use_moving.astype(np.float32), moving.grid)
-        weight &= _eroded(resample(allowed, matrix, grid) > 0.99, radius_voxels)
-    if not (weight & subject_on).any():
+        excluded |= weight & (resample(Volume(use_moving.astype(np.float32), moving.grid), matrix, grid) < 0.99)
+    if not (weight & ~excluded & subject_on).any():
         raise InputError("no voxel of the fixed subject is left to compare: check masks and the initial alignment")
     return WorkingPair(
         grid=grid,
         fixed=_normalised(fixed_on, subject_on),
         moving=_normalised(moving_on, moving_subject),
         weight=weight.astype(np.float32),
+        excluded=excluded if excluded.any() else None,
         subject=subject_on,
         native=fixed.grid,
         offset=offset,
@@ -214,10 +215,6 @@ def _inside(moving: Grid, matrix: Float64Array, grid: Grid) -> npt.NDArray[np.bo
     """Voxels of the grid that fall inside the moving image."""
     ones = Volume(np.ones(moving.shape, dtype=np.float32), moving)
     return resample(ones, matrix, grid) > 0.5
-
-
-def _eroded(mask: npt.NDArray[np.bool_], radius: int) -> npt.NDArray[np.bool_]:
-    return ndimage.minimum_filter(mask, size=2 * radius + 1, mode="nearest")
 
 
 def _normalised(image: FloatVolume, subject: npt.NDArray[np.bool_]) -> FloatVolume:

@@ -179,7 +179,7 @@ def register(
         with stage("prepare"):
             pair = prepare_pair(
                 inputs.fixed, inputs.moving, matrix, use_fixed=inputs.use_fixed, use_moving=inputs.use_moving,
-                radius_voxels=options.radius, most_voxels=_MOST_VOXELS,
+                most_voxels=_MOST_VOXELS,
             )  # fmt: skip
             options = replace(options, metric=_metric(pair, options))
         initial = None
@@ -301,6 +301,8 @@ def _metric(pair: WorkingPair, options: RegisterOptions) -> str:
     if options.metric != "auto":
         return options.metric
     region = pair.subject & (pair.weight > 0)
+    if pair.excluded is not None:
+        region &= ~pair.excluded
     correlation = np.corrcoef(pair.fixed[region], pair.moving[region])[0, 1]
     return "lncc" if correlation > 0.3 else "mi"
 
@@ -315,7 +317,7 @@ def _refine(
     return refine(
         pair.fixed, pair.moving, levels or LEVELS[options.preset][-1:],
         formulation=options.formulation, metric=options.metric,
-        radius_voxels=options.radius, weight=pair.weight, initial_voxels=initial,
+        radius_voxels=options.radius, weight=pair.weight, excluded=pair.excluded, initial_voxels=initial,
         loops=loops, report=report,
     )  # fmt: skip
 
