@@ -9,6 +9,7 @@ All choices are deterministic.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,9 @@ from medwave.engine.pyramid import coarsen_to_spacing, foreground
 
 _STEPS_ACROSS = (20, 48, 80)  # samples across the subject at the three scales
 _BINS = (16, 32, 32)
-_MOST_SAMPLES = 150_000
+_MOST_SAMPLES = (8_000, 50_000, 150_000)
+_FEWEST_VOXELS = 30  # a subject of fewer says nothing about its place
+_LEAST_SIMILARITY = 1.02  # normalised mutual information: noise stays below, T1 and FLAIR of two people reach 1.04
 
 
 @dataclass(frozen=True)
@@ -45,26 +48,30 @@ class AffineResult:
 
 @dataclass(frozen=True)
 class _Subject:
-    """One image at one scale with its foreground and the first two moments of it, in mm."""
+    """One image at one scale: its foreground with its first two moments in mm, and the voxels that have no say."""
 
     data: npt.NDArray[np.float32]
     grid: Grid
     mask: npt.NDArray[np.bool_]
+    left_out: npt.NDArray[np.bool_]
 
     @classmethod
     def from_volume(cls, volume: Volume, spacing_mm: float, exclude: npt.NDArray[np.bool_] | None = None) -> _Subject:
         data, grid = coarsen_to_spacing(np.asarray(volume.data, dtype=np.float32), volume.grid, spacing_mm)
-        mask = foreground(data)
+        mask, left_out = foreground(data), np.zeros(data.shape, dtype=bool)
+        if mask.sum() < _FEWEST_VOXELS:
+            mask[:] = True
         if exclude is not None:
-            excluded, _ = coarsen_to_spacing(exclude.astype(np.float32), volume.grid, spacing_mm)
-            mask &= excluded < 0.25
-        return cls(data, grid, mask if mask.any() else np.ones_like(mask))
+            share, _ = coarsen_to_spacing(exclude.astype(np.float32), volume.grid, spacing_mm)
+            if (mask & (share < 0.25)).sum() >= _FEWEST_VOXELS:  # else this scale is too coarse for what is left
+                left_out = share >= 0.25
+        return cls(data, grid, mask & ~left_out, left_out)
 
-    @property
+    @cached_property
     def positions_mm(self) -> Float64Array:
         return self.grid.to_mm(np.argwhere(self.mask))
 
-    @property
+    @cached_property
     def center_mm(self) -> Float64Array:
         return np.asarray(self.positions_mm.mean(axis=0))
 
@@ -74,19 +81,33 @@ class _Subject:
         return min(float(low), float(self.data.min())) if low > 0 else float(low), float(high)
 
 
-def _similarity(fixed: _Subject, moving: _Subject, bins: int, margin_voxels: int) -> MutualInformation:
-    """NMI sampled on the fixed subject and a rim of background around it."""
-    region = ndimage.binary_dilation(fixed.mask, iterations=margin_voxels)
+def _similarity(
+    fixed: _Subject, moving: _Subject, bins: int, margin_voxels: int, most_samples: int
+) -> MutualInformation:
+    """NMI sampled on the fixed subject and a rim of background around it, without the voxels that are left out."""
+    region = ndimage.binary_dilation(fixed.mask, iterations=margin_voxels) & ~fixed.left_out
+    moving_bins = quantise(moving.data, *moving.intensity_range, bins)
+    moving_bins[moving.left_out] = np.nan  # a sample that meets one does not count
     indices = np.argwhere(region)
-    every = -(-len(indices) // _MOST_SAMPLES)
+    every = -(-len(indices) // most_samples)
     indices = indices[::every]
     fixed_bins = quantise(fixed.data[region][::every], *fixed.intensity_range, bins)
     return MutualInformation(
         points_mm=np.ascontiguousarray(fixed.grid.to_mm(indices)),
         fixed_bins=np.rint(fixed_bins).astype(np.int64),
-        moving=quantise(moving.data, *moving.intensity_range, bins),
+        moving=moving_bins,
         moving_affine=moving.grid.affine,
         bins=bins,
+    )
+
+
+def _turn(vector: Float64Array) -> Float64Array:
+    """The rotation about a vector by its length in radians (Rodrigues)."""
+    angle = float(np.sqrt(vector @ vector))
+    x, y, z = vector
+    cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+    return np.asarray(
+        np.eye(3) + np.sinc(angle / np.pi) * cross + 0.5 * np.sinc(angle / 2 / np.pi) ** 2 * cross @ cross
     )
 
 
@@ -102,7 +123,7 @@ class _Motion:
         if self.kind == "affine":
             linear = np.eye(3) + p[3:12].reshape(3, 3)
         else:
-            linear = Rotation.from_rotvec(p[3:6]).as_matrix() * (np.exp(p[6]) if self.size == 7 else 1.0)
+            linear = _turn(p[3:6]) * (np.exp(p[6]) if self.size == 7 else 1.0)
         step = np.eye(4)
         step[:3, :3] = linear
         step[:3, 3] = parameters[:3] + self.center - linear @ self.center
@@ -216,10 +237,10 @@ def align(
     """
     extent_mm = min(_extent_mm(v) for v in (fixed, moving))
     scales = []
-    for steps, bins, margin in zip(_STEPS_ACROSS, _BINS, (1, 2, 3), strict=True):
+    for steps, bins, margin, most in zip(_STEPS_ACROSS, _BINS, (1, 2, 3), _MOST_SAMPLES, strict=True):
         f = _Subject.from_volume(fixed, extent_mm / steps, exclude_fixed)
         m = _Subject.from_volume(moving, extent_mm / steps, exclude_moving)
-        scales.append((_similarity(f, m, bins, margin), f, m))
+        scales.append((_similarity(f, m, bins, margin, most), f, m))
     coarse, middle, fine = scales
     starts = _search(*coarse) if start is None else [np.asarray(start, dtype=np.float64)]
     first = "rigid" if kind == "rigid" else "similarity"
@@ -251,10 +272,9 @@ def _why_not(
     share = float(((inside >= 0) & (inside <= np.asarray(moving.grid.shape) - 1)).all(axis=1).mean())
     if share < 0.25:
         return f"only {100 * share:.0f} % of the fixed subject falls inside the moving image"
-    rng = np.random.default_rng(0)
-    chance = []
-    for rotation in Rotation.random(24, random_state=rng).as_matrix():
-        chance.append(similarity.value(_about_centers(rotation, fixed, moving)))
+    if score < _LEAST_SIMILARITY:
+        return f"the images tell next to nothing about each other (normalised mutual information {score:.4f})"
+    chance = [similarity.value(_about_centers(rotation, fixed, moving)) for rotation in _sphere_of_rotations(24)]
     if score < np.mean(chance) + 4 * np.std(chance):
-        return "the images are no more alike than under random rotations"
+        return "the images are no more alike than under any rotation"
     return ""

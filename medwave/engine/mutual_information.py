@@ -4,7 +4,7 @@ Samples are points of the fixed image with a bin each; the moving image is inter
 by a cubic B-spline (Mattes et al., IEEE TMI 22:120-128, 2003, doi 10.1109/TMI.2003.809072). Normalised mutual
 information ``(H(F) + H(M)) / H(F, M)`` (Studholme et al., Pattern Recognition 32:71-86, 1999,
 doi 10.1016/S0031-3203(98)00091-0) changes little with the size of the overlap. Samples that fall outside the moving
-image are left out. Sums run over a fixed number of chunks, so a result does not depend on the number of threads.
+image, or on a voxel of it that is NaN, are left out. Sums run over a fixed number of chunks, so a result does not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _compile = numba.njit(cache=True, nogil=True, fastmath={"contract", "arcp", "nsz
 
 @_compile
 def _joint_histogram(start, stop, points, bins, moving, matrix, histograms, inside):  # type: ignore[no-untyped-def]
-    """Accumulate the joint histogram of chunks ``[start, stop)``; count the samples inside the moving image."""
+    """Accumulate the joint histogram of chunks ``[start, stop)``; count the samples that fall on moving voxels."""
     depth, height, width = moving.shape
     count = points.shape[0]
     for chunk in range(start, stop):
@@ -45,6 +45,8 @@ def _joint_histogram(start, stop, points, bins, moving, matrix, histograms, insi
             v11 = moving[a + 1, b + 1, c] + x * (moving[a + 1, b + 1, c + 1] - moving[a + 1, b + 1, c])
             v0 = v00 + y * (v01 - v00)
             v = v0 + z * (v10 + y * (v11 - v10) - v0)
+            if not v >= 0:
+                continue
             m = int(v)
             t = v - m
             row = histogram[bins[p]]
@@ -84,6 +86,8 @@ def _matrix_gradient(start, stop, points, bins, moving, matrix, table, gradients
             v0 = v00 + y * (v01 - v00)
             v1 = v10 + y * (v11 - v10)
             v = v0 + z * (v1 - v0)
+            if not v >= 0:
+                continue
             m = int(v)
             t = v - m
             row = table[bins[p]]
@@ -127,7 +131,7 @@ class MutualInformation:
     Attributes:
         points_mm: ``(P, 3)`` float64 positions of the samples in the fixed world.
         fixed_bins: ``(P,)`` int64 bin of each sample.
-        moving: ``(D, H, W)`` float32 from :func:`quantise`.
+        moving: ``(D, H, W)`` float32 from :func:`quantise`; NaN where a voxel does not count.
         moving_affine: 4x4, moving voxels -> moving world mm.
         bins: number of bins.
         least_overlap: below this share of samples inside the moving image the value is pulled down to 1 (unrelated).
