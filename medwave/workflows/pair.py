@@ -23,6 +23,8 @@ from medwave.fields.kernels import nearest_through, warp_through
 FloatVolume = npt.NDArray[np.float32]
 _MARGIN_VOXELS = 10
 _TAPER_VOXELS = 5
+LEAST_VOXELS = (2 * _MARGIN_VOXELS + 10) ** 3
+"""The smallest size limit of a working grid: margins and a subject of ten voxels."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class WorkingPair:
             if ends[0, axis] > 0.5:
                 profile[:_TAPER_VOXELS] = ramp[:length]
             if ends[1, axis] < canonical.shape[axis] - 1.5:
-                profile[-_TAPER_VOXELS:] *= ramp[::-1][:length]
+                profile[-_TAPER_VOXELS:] *= ramp[:length][::-1]
             taper *= profile.reshape([-1 if a == axis else 1 for a in range(3)])
         return taper
 
@@ -122,11 +124,13 @@ def prepare_pair(
         fixed, moving: the images.
         matrix: 4x4, fixed world -> moving world.
         use_fixed, use_moving: where the similarity may count, each on its image's grid; None for everywhere.
-        most_voxels: size limit of the working grid.
+        most_voxels: size limit of the working grid, at least :data:`LEAST_VOXELS`.
 
     Raises:
-        InputError: when no voxel is left to compare.
+        InputError: when no voxel is left to compare, or the size limit is too low.
     """
+    if most_voxels < LEAST_VOXELS:
+        raise InputError(f"a working grid needs at least {LEAST_VOXELS} voxels, the limit is {most_voxels}")
     axes = canonical_axes(fixed.grid.affine)
     image = Volume(reorient(np.asarray(fixed.data, dtype=np.float32), *axes), reorient_grid(fixed.grid, *axes))
     subject = Volume(_foreground_fast(image.data).astype(np.float32), image.grid)
@@ -185,8 +189,8 @@ def _working_grid(
             return canonical.crop(first, shape), (int(first[0]), int(first[1]), int(first[2]))
     extent_mm = (high - low) * spacing
     step = float(spacing.min())
-    while np.prod(extent_mm / step + 2 * _MARGIN_VOXELS) > most_voxels:
-        step *= 1.05
+    while np.prod(np.ceil(extent_mm / step) + 2 * _MARGIN_VOXELS) > most_voxels:
+        step *= 1.02
     count = np.ceil(extent_mm / step).astype(int) + 2 * _MARGIN_VOXELS
     affine = canonical.affine @ np.diag([*(step / spacing), 1.0])
     start = (low + high - 1) / 2 - (count - 1) / 2 * step / spacing
