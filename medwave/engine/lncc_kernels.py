@@ -165,13 +165,15 @@ class LocalCorrelation:
         weight: ``(D, H, W)`` float32, weight of each window centre (0 leaves it out).
         radius: window half-width in voxels, 1 to 4.
         epsilon: added to the product of the two window variances (per voxel of the window, squared), so that flat
-            windows exert no force; intensities are expected to span about 0 to 1.
+            windows exert no force; intensities are expected to span about 0 to 1. Small on purpose: where the
+            variances do not outweigh it, the similarity rewards a warp that makes contrast, not one that aligns
+            (1e-5 left 0.89 mm of true error where 1e-7 leaves 0.71, and cost 0.003 of Dice on real brains).
     """
 
     fixed: FloatVolume
     weight: FloatVolume
     radius: int = 2
-    epsilon: float = 1e-5
+    epsilon: float = 1e-7
 
     def __post_init__(self) -> None:
         self._taps = box_taps(self.radius)

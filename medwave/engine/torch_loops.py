@@ -43,7 +43,7 @@ def _slope(image: Tensor) -> Tensor:
 class _LocalCorrelation:
     """See :class:`medwave.engine.lncc_kernels.LocalCorrelation`."""
 
-    def __init__(self, fixed: Tensor, weight: Tensor, radius: int, epsilon: float = 1e-5) -> None:
+    def __init__(self, fixed: Tensor, weight: Tensor, radius: int, epsilon: float = 1e-7) -> None:
         self.fixed, self.weight, self.taps = fixed, weight, box_taps(radius)
         self.count = float((2 * radius + 1) ** 3)
         self.epsilon = epsilon * self.count**2
