@@ -2,9 +2,10 @@
 
 Samples are points of the fixed image with a bin each; the moving image is interpolated linearly and spread over bins
 by a cubic B-spline (Mattes et al., IEEE TMI 22:120-128, 2003, doi 10.1109/TMI.2003.809072). Normalised mutual
-information ``(H(F) + H(M)) / H(F, M)`` (Studholme et al., Pattern Recognition 32:71-86, 1999,
-doi 10.1016/S0031-3203(98)00091-0) changes little with the size of the overlap. Samples that fall outside the moving
-image, or on a voxel of it that is NaN, are left out. Sums run over a fixed number of chunks, so a result does not depend on the number of threads.
+information ``(H(F) + H(M)) / H(F, M)`` (Studholme et al., Pattern Recognition 32:71-86, 1999, doi
+10.1016/S0031-3203(98)00091-0) changes little with the size of the overlap. Samples that fall outside the moving
+image, or on a voxel of it that is NaN, are left out. Sums run over a fixed number of chunks, so a result does not
+depend on the number of threads.
 """
 
 from __future__ import annotations
