@@ -22,7 +22,7 @@ import numpy.typing as npt
 import torch
 from scipy import ndimage
 
-from medwave.core.errors import InputError
+from medwave.core.errors import GeometryError, InputError
 from medwave.core.geometry import Grid
 from medwave.engine.loops import CpuLoops, Level, Loops, converged
 from medwave.engine.pyramid import coarsen
@@ -55,17 +55,15 @@ class Refinement:
     similarity: list[list[float]]
 
 
-def resize_field(field: FloatVolume, shape: tuple[int, ...]) -> FloatVolume:
-    """Interpolate a field onto a grid of another shape over the same extent; vectors are counted in new voxels.
+def resize_field(field: FloatVolume, shape: tuple[int, ...], ratio: int) -> FloatVolume:
+    """Interpolate a field onto a grid of voxels ``ratio`` times smaller; vectors are counted in the new voxels.
 
-    Where the finer shape is not a whole multiple (the last block was incomplete), voxel size, not extent, is kept:
-    the ratio is rounded to a power of two, as the pyramid makes it.
+    The first voxels' outer faces coincide. The last blocks of the coarse grid may be incomplete: ``shape`` says how
+    many voxels of the finer grid there are.
     """
-    ratio = [max(1, 2 ** round(np.log2(n / m))) for n, m in zip(shape, field.shape[1:], strict=True)]
-    full = [m * r for m, r in zip(field.shape[1:], ratio, strict=True)]
+    full = [n * ratio for n in field.shape[1:]]
     fine = torch.nn.functional.interpolate(torch.from_numpy(field)[None], size=full, mode="trilinear")[0].numpy()
-    cropped = fine[:, : shape[0], : shape[1], : shape[2]]
-    return np.ascontiguousarray(cropped * np.asarray(ratio, dtype=np.float32)[:, None, None, None])
+    return np.ascontiguousarray(fine[:, : shape[0], : shape[1], : shape[2]] * np.float32(ratio))
 
 
 def _coarse(image: FloatVolume, factor: int) -> FloatVolume:
@@ -114,7 +112,12 @@ def refine(
         step_voxels: longest vector of an update.
         loops: where the loops run; compiled CPU loops by default.
         report: called after each iteration.
+
+    Raises:
+        GeometryError: when the arrays do not have one shape.
+        InputError: when there is no level.
     """
+    _check_shapes(fixed.shape, moving=moving, weight=weight, excluded=excluded, initial_voxels=initial_voxels)
     runs: dict[str, Any] = {"compositive": CompositiveRun, "wavelet": WaveletVelocityRun}
     loops = loops or CpuLoops()
     weight = np.ones_like(fixed) if weight is None else weight
@@ -126,7 +129,7 @@ def refine(
         images.append(_level_weight(weight, excluded, level.factor, reach))
         shape = images[0].shape
         if field is not None:
-            field = resize_field(field, shape)
+            field = resize_field(field, shape, levels[index - 1].factor // level.factor)
         elif initial_voxels is not None:
             scaled = [_coarse(component, level.factor) / level.factor for component in initial_voxels]
             field = np.stack(scaled).astype(np.float32)
@@ -139,7 +142,15 @@ def refine(
     if field is None:
         raise InputError("refinement needs at least one level")
     field = run.displacement(field)
-    return Refinement(resize_field(field, fixed.shape) if field.shape[1:] != fixed.shape else field, histories)
+    return Refinement(resize_field(field, fixed.shape, levels[-1].factor), histories)
+
+
+def _check_shapes(shape: tuple[int, ...], **arrays: npt.NDArray[Any] | None) -> None:
+    """The compiled loops trust shapes: a wrong one would read foreign memory."""
+    for name, array in arrays.items():
+        expected = (3, *shape) if name == "initial_voxels" else shape
+        if array is not None and array.shape != expected:
+            raise GeometryError(f"{name} must have shape {expected} beside a fixed image of {shape}, got {array.shape}")
 
 
 class CompositiveRun:
