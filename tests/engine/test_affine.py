@@ -46,18 +46,17 @@ def check(result, matrix, mean_mm=0.5):
     "matrix",
     [
         motion(),
-        motion((40, 0, 0)),
         motion((0, -40, 40), (60, 0, 0)),
         STRETCHED,
         motion((25, -20, 30), (60, -60, 60), (1.1, 0.92, 1.05), 0.06),
     ],
-    ids=["still", "40 x", "40 y and z, 60 mm", "affine", "affine, 60 mm"],
+    ids=["still", "40 y and z, 60 mm", "affine", "affine, 60 mm"],
 )
 def test_a_known_matrix_is_found_from_far_away(fixed, matrix):
     check(align(fixed, head(around(matrix), matrix, seed=1)), matrix)
 
 
-@pytest.mark.parametrize("degrees", [(180, 0, 0), (0, 0, 180), (170, 10, -15)])
+@pytest.mark.parametrize("degrees", [(180, 0, 0), (170, 10, -15)])
 def test_a_header_that_lies_about_orientation(fixed, degrees):
     matrix = motion(degrees, (5, 10, -6))
     check(align(fixed, head(grid_of(), matrix, seed=1)), matrix)
@@ -94,6 +93,7 @@ def test_other_voxels_and_cut_views_of_either_image(fixed, name):
     check(align(other, fixed), np.linalg.inv(SMALL))
 
 
+@pytest.mark.slow
 def test_the_matrix_does_not_depend_on_the_axis_order_of_files(fixed):
     moving = head(grid_of(), SMALL, seed=1)
     expected = align(fixed, moving).matrix
@@ -123,6 +123,7 @@ def test_units_of_intensity_and_integers_do_not_matter(fixed):
     check(align(Volume(fixed.data.astype(np.uint16), fixed.grid), scaled), SMALL)
 
 
+@pytest.mark.slow
 def test_much_noise_and_an_uneven_background():
     rng = np.random.default_rng(3)
     images = []
@@ -172,6 +173,7 @@ def test_what_is_left_out_has_no_say(fixed, role):
     np.testing.assert_array_equal(*matrices)
 
 
+@pytest.mark.slow
 def test_leaving_out_a_mass_beside_the_head_helps(fixed):
     moving = head(grid_of(), SMALL, seed=1)
     mass = ball(moving, (60, 40, 5), 35)
@@ -234,7 +236,7 @@ def test_images_that_hardly_meet_are_called_so(fixed, shift_mm, reason):
     assert reason in result.reason
 
 
-@pytest.mark.parametrize("shape", [(2, 2, 2), (3, 4, 5), (2, 40, 40)])
+@pytest.mark.parametrize("shape", [(2, 2, 2), (2, 20, 20)])
 def test_the_smallest_images_give_an_answer(shape):
     rng = np.random.default_rng(0)
     images = [Volume(rng.random(shape).astype(np.float32), grid_of(shape=shape)) for _ in range(2)]
@@ -259,6 +261,7 @@ def test_the_same_input_gives_the_same_matrix_on_any_number_of_threads(fixed):
         torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 def test_there_and_back_is_the_identity(fixed):
     moving = head(grid_of(), STRETCHED, seed=1)
     there, back = align(fixed, moving).matrix, align(moving, fixed).matrix
