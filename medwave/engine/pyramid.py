@@ -59,4 +59,4 @@ def otsu_threshold(data: npt.NDArray[np.floating]) -> float:
     mass = np.cumsum(counts * centers)
     with np.errstate(divide="ignore", invalid="ignore"):
         between = (mass[-1] * weight / weight[-1] - mass) ** 2 / (weight * (weight[-1] - weight))
-    return float(centers[np.nanargmax(between[:-1])])
+    return float(edges[1:][np.nanargmax(between[:-1])])

@@ -88,6 +88,13 @@ def test_a_tilt_does_not_change_the_letters(axes, degrees):
     assert Grid((2, 3, 4), oblique(degrees, affine)).orientation == Grid((2, 3, 4), affine).orientation
 
 
+@settings(deadline=None, max_examples=150)
+@given(st.tuples(*[st.floats(-180, 180)] * 3), st.tuples(*[st.floats(0.05, 20)] * 3))
+def test_the_size_of_voxels_does_not_change_the_letters(degrees, spacing):
+    turned = oblique(degrees)
+    assert Grid((2, 3, 4), turned @ np.diag([*spacing, 1])).orientation == Grid((2, 3, 4), turned).orientation
+
+
 def test_letters_of_a_turn_beyond_half_a_quarter():
     assert Grid((2, 2, 2), oblique((0, 0, 44))).orientation == "RAS"
     assert Grid((2, 2, 2), oblique((0, 0, 46))).orientation == "ALS"

@@ -116,8 +116,8 @@ def test_a_subject_cut_by_the_border_is_found():
 @pytest.mark.parametrize("order", list(permutations(range(3)))[1:])
 def test_axes_have_no_names(order):
     truth = ellipsoid((40, 44, 14), (13, 15, 5))
-    image = np.where(truth, 300.0, 0.0).astype(np.float32)
-    image[[0, -1]] = image[:, [0, -1]] = 50  # a rim on the four small faces of a slab
+    image = np.where(truth, 30.0, 0.0).astype(np.float32)
+    image[[0, -1]] = image[:, [0, -1]] = 300  # a bright rim on the four small faces of a slab
     expected = foreground(image)
     assert (expected ^ truth)[2:-2, 2:-2].sum() < 20
     np.testing.assert_array_equal(foreground(np.ascontiguousarray(image.transpose(order))), expected.transpose(order))
@@ -137,4 +137,6 @@ def test_otsu_lies_between_two_heaps():
     heaps = np.concatenate([rng.normal(10, 2, 4000), rng.normal(50, 3, 3000)])
     threshold = otsu_threshold(heaps)
     assert 15 < threshold < 42
+    few_values = np.repeat([0.0, 30.0, 300.0], [5000, 3000, 800])
+    assert 30 < otsu_threshold(few_values) < 300  # between classes, not within one
     assert otsu_threshold(heaps * 7 - 3) == pytest.approx(threshold * 7 - 3, rel=1e-6)
