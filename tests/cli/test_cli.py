@@ -55,7 +55,7 @@ def test_register_writes_everything_and_says_where(medwave, pair, tmp_path):
     out = tmp_path / "new" / "run"
     done = medwave(
         "register", pair["fixed"], pair["moving"], "-o", out, "--labels-fixed", pair["fixed_labels"],
-        "--labels-moving", pair["moving_labels"], "--preset", "fast", "--affine", "rigid", "--threads", 1,
+        "--labels-moving", pair["moving_labels"], "--affine", "rigid", "--threads", 1,
     )  # fmt: skip
     assert done.code == 0, done.err
     assert done.out.splitlines()[-1] == f"report: {out / 'report.html'}"
@@ -65,9 +65,10 @@ def test_register_writes_everything_and_says_where(medwave, pair, tmp_path):
     assert not done.errors
     record = json.loads((out / "run.json").read_text())
     assert record["command"].startswith("medwave register ")
-    assert record["options"]["preset"] == "fast"
+    assert record["options"]["affine"] == "rigid"
     assert record["inputs"]["fixed"]["path"] == str(pair["fixed"])
-    assert min(scores["after"] for scores in record["dice"].values()) > 0.85
+    before, after = (np.mean([scores[when] for scores in record["dice"].values()]) for when in ("before", "after"))
+    assert after > before + 0.03  # a ball without texture: what accuracy is, tests/workflows says
 
 
 def test_apply_moves_several_files(medwave, pair, run, tmp_path):
