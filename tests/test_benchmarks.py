@@ -1,0 +1,132 @@
+"""The benchmarks score and measure what they say: known answers for fields, labels, costs and ratios."""
+
+import json
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medwave.core.geometry import Grid, Volume
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+SHAPE = (12, 14, 16)
+LAS = np.array([[-2.0, 0, 0, 30], [0, 1.0, 0, -5], [0, 0, 3.0, 7], [0, 0, 0, 1]])
+
+
+@pytest.fixture(autouse=True)
+def benchmarks_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)  # they are scripts: each finds the others beside it
+
+
+def blocks(shift: int = 0, affine: np.ndarray = LAS) -> Volume:
+    """Two structures, 5 and 9, moved along the first axis."""
+    data = np.zeros(SHAPE, dtype=np.int16)
+    data[4 + shift : 7 + shift, 3:8, 3:6] = 5
+    data[4 + shift : 7 + shift, 3:8, 8:12] = 9
+    return Volume(data, Grid(SHAPE, affine))
+
+
+def scored(displacement: np.ndarray | None, fixed: Volume, moving: Volume, structures: list[int]) -> dict[str, float]:
+    return import_module("_registration_score").score(
+        displacement,
+        np.eye(4),
+        brain=np.ones(SHAPE, dtype=bool),
+        fixed_labels=fixed,
+        moving_labels=moving,
+        structures=structures,
+    )
+
+
+def test_vectors_in_lps_mm_become_voxels_of_a_flipped_anisotropic_grid() -> None:
+    one = np.ones((3, 2, 2, 2))
+    voxels = import_module("_registration_score").lps_to_voxels(one, Grid((2, 2, 2), LAS))
+    # LPS (1, 1, 1) mm is RAS (-1, -1, 1) mm; the first axis runs to the left in steps of 2 mm, the last in steps of 3
+    np.testing.assert_allclose(voxels[:, 0, 0, 0], [0.5, -1.0, 1 / 3], rtol=1e-6)
+
+
+def test_a_field_in_lps_mm_brings_shifted_labels_home() -> None:
+    score = import_module("_registration_score")
+    fixed, moving = blocks(), blocks(shift=2)
+    lps = np.zeros((3, *SHAPE))
+    lps[0] = 4.0  # two voxels of 2 mm along the first axis, which points to L+
+    result = scored(score.lps_to_voxels(lps, fixed.grid), fixed, moving, [5, 9])
+    assert result["dice_common"] == result["dice_present"] == 1.0
+    assert result["folds"] == 0
+    assert result["sd_log_jacobian"] == pytest.approx(0.0, abs=1e-6)
+    assert scored(None, fixed, moving, [5, 9])["dice_common"] == pytest.approx(1 / 3)  # one of three slices is shared
+
+
+def test_a_structure_of_one_map_only_counts_as_missed_among_those_present() -> None:
+    fixed, moving = blocks(), blocks()
+    moving.data[0, 0, 0] = 66
+    shifted = np.zeros((3, *SHAPE), dtype=np.float32)
+    shifted[:, 0, 0, 0] = 0.6  # the nearest voxel there is now background
+    result = scored(shifted, fixed, moving, [5, 9])
+    assert result["dice_common"] == 1.0
+    assert result["dice_present"] == pytest.approx(2 / 3)
+
+
+def test_a_planted_fold_and_a_two_part_stretch_have_their_known_figures() -> None:
+    fixed = blocks()
+    fold = np.zeros((3, *SHAPE), dtype=np.float32)
+    fold[0, 6, 7, 8] = 2.5  # slope between neighbours -1.25 behind it: det <= 0 at one voxel
+    assert scored(fold, fixed, fixed, [5])["folds"] == 1
+    ramp = np.abs(np.arange(SHAPE[0], dtype=np.float32) - 5.5)  # slopes -1 and 1, 0 at the two middle voxels
+    stretch = np.zeros((3, *SHAPE), dtype=np.float32)
+    stretch[0] = 0.5 * ramp[:, None, None]
+    slopes = np.gradient(stretch[0, :, 0, 0])[1:-1]
+    expected = np.log1p(slopes).std()
+    assert scored(stretch, fixed, fixed, [5])["sd_log_jacobian"] == pytest.approx(expected, rel=1e-5)
+
+
+LEAN_PARENT = """
+import json, sys
+from pathlib import Path
+from _measure import last_line, run_measured
+
+log = Path(sys.argv[1])
+work = "import os, time; b = bytearray(150_000_000)\\nwhile time.process_time() < 0.5: pass\\n"
+cost = run_measured([sys.executable, "-c", work + "print(os.environ['OMP_NUM_THREADS'])"], threads=3, log=log)
+said = last_line(log)
+broken = run_measured([sys.executable, "-c", "raise ValueError('why')"], threads=1, log=log)
+print(json.dumps([vars(cost), said, broken.exit_code, last_line(log)]))
+"""
+
+
+def test_the_cost_of_a_child_is_its_own(tmp_path: Path) -> None:
+    # from a small process, as the benchmark is: the peak of a child is never below what its parent held when it began
+    command = [sys.executable, "-c", LEAN_PARENT, str(tmp_path / "log")]
+    done = subprocess.run(command, cwd=BENCHMARKS, capture_output=True, text=True, check=True)
+    cost, said, code, reason = json.loads(done.stdout)
+    assert cost["exit_code"] == 0
+    assert 0.5 <= cost["cpu_s"] <= min(cost["wall_s"] + 0.2, 2)
+    assert 150 <= cost["peak_rss_mb"] <= 200
+    assert said == "3"
+    assert (code, reason) == (1, "ValueError: why")
+
+
+def run(cpu: float, dice: float) -> dict[str, float]:
+    return {
+        "deformable_cpu_s": cpu, "cpu_s": cpu + 2, "peak_rss_mb": 1000.0, "dice_common": dice, "dice_present": dice,
+        "folds": 0, "sd_log_jacobian": 0.5,
+    }  # fmt: skip
+
+
+def test_ratios_to_greedy_use_the_pairs_that_both_have_and_leave_failures_out() -> None:
+    table = import_module("_registration_table")
+    results = {
+        "pairs": {
+            "a:b": {"runs": {"greedy": [run(40, 0.6)], "medwave": [run(9, 0.61), run(10, 0.61), run(30, 0.61)]}},
+            "c:d": {"runs": {"greedy": [{"error": "ended with -9"}], "medwave": [run(500, 0.1)]}},
+        }
+    }
+    found = table.cells(results)
+    assert set(found["greedy"]) == {"a:b"}
+    against = table.compare(found["medwave"], found["greedy"])
+    assert against["pairs"] == 1
+    assert against["deformable_ratio"] == pytest.approx(0.25)
+    assert against["process_ratio"] == pytest.approx(12 / 40)
+    assert against["dice_gain"] == pytest.approx(0.01)
