@@ -8,5 +8,6 @@ __getattr__, __dir__ = exports(
         "AxonCubes": "medwave.data.neurons",
         "Mixture": "medwave.data.neurons",
         "SyntheticNeurons": "medwave.data.neurons",
+        "read_axon_cubes": "medwave.data.axons",
     },
 )

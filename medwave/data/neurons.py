@@ -55,6 +55,9 @@ class SyntheticNeurons(Dataset[Item]):
 class AxonCubes(Dataset[Item]):
     """Random crops of labelled cubes, such as light-sheet cubes with sparse human labels.
 
+    Every crop holds a labelled voxel, drawn from all of a cube: where a few planes are labelled, most crops that are
+    laid anywhere would teach little or nothing.
+
     Args:
         cubes: pairs of image and label ``(z, y, x)``; labels: 1 fibre, 0 background, :data:`IGNORE` unknown.
         length: number of items.
@@ -62,7 +65,7 @@ class AxonCubes(Dataset[Item]):
         seed: item ``i`` is drawn from ``(seed, i)`` alone.
 
     Raises:
-        InputError: when a cube is smaller than a crop, or there is none.
+        InputError: when a cube is smaller than a crop or has no label, or there is none.
     """
 
     def __init__(
@@ -72,6 +75,9 @@ class AxonCubes(Dataset[Item]):
         if not cubes or any(n < s for image, _ in cubes for n, s in zip(image.shape, size, strict=True)):
             raise InputError(f"crops of {size} need at least one cube, and none smaller")
         self.cubes = [(IntensityScale.of(image)(image), label) for image, label in cubes]
+        self.known = [np.flatnonzero(label != IGNORE) for _, label in cubes]
+        if not all(len(places) for places in self.known):
+            raise InputError(f"a cube to learn from needs a label; one of the {len(cubes)} has none")
         self.length, self.size, self.seed = length, size, seed
 
     def __len__(self) -> int:
@@ -81,8 +87,12 @@ class AxonCubes(Dataset[Item]):
         if not 0 <= index < self.length:
             raise IndexError(index)
         rng = np.random.default_rng((self.seed, index))
-        image, label = self.cubes[rng.integers(len(self.cubes))]
-        start = [int(rng.integers(0, n - s + 1)) for n, s in zip(image.shape, self.size, strict=True)]
+        which = rng.integers(len(self.cubes))
+        image, label = self.cubes[which]
+        anchor = np.unravel_index(rng.choice(self.known[which]), image.shape)
+        first = [max(0, p - s + 1) for p, s in zip(anchor, self.size, strict=True)]
+        last = [min(p, n - s) for p, n, s in zip(anchor, image.shape, self.size, strict=True)]
+        start = rng.integers(first, last, endpoint=True)
         box = tuple(slice(a, a + s) for a, s in zip(start, self.size, strict=True))
         noisy = image[box] * rng.uniform(0.8, 1.25) + rng.normal(0, 0.1, self.size)
         return _augmented(noisy.astype(np.float32), label[box].astype(np.int64), np.zeros(self.size, np.uint8), rng)

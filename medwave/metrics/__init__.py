@@ -31,6 +31,8 @@ __getattr__, __dir__ = exports(
         "Diadem": "medwave.metrics.neuron_diadem",
         "cl_dice": "medwave.metrics.neuron_masks",
         "ClDice": "medwave.metrics.neuron_masks",
+        "voxel_scores": "medwave.metrics.neuron_masks",
+        "VoxelScores": "medwave.metrics.neuron_masks",
         "betti0_error": "medwave.metrics.neuron_masks",
         "skeletonize": "medwave.metrics.neuron_masks",
     },

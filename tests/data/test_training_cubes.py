@@ -54,6 +54,20 @@ def test_labels_turn_with_their_image():
         assert torch.equal(bright, item["label"] == 1)
 
 
+def test_every_crop_of_sparse_labels_holds_a_labelled_plane():
+    rng = np.random.default_rng(0)
+    label = np.full((64, 40, 40), IGNORE)
+    label[3] = 0
+    label[3, 20] = 1
+    data = AxonCubes([(rng.normal(size=label.shape), label)], 60, SIZE)
+    depths = set()
+    for index in range(60):
+        found = (data[index]["label"][0] != IGNORE).any(dim=2).any(dim=1).nonzero()
+        assert len(found) == 1
+        depths.add(int(found))
+    assert len(depths) >= 7  # planes 0 to 3 of the crop, and 12 to 15 where it is flipped
+
+
 def test_a_mixture_takes_its_parts_in_turn_and_no_item_twice():
     synthetic, real = SyntheticNeurons(9, SIZE, seed=1), axon_cubes(9)
     mixture = Mixture([(synthetic, 2), (real, 1)])
@@ -68,3 +82,5 @@ def test_cubes_smaller_than_a_crop_are_refused():
         AxonCubes([(np.zeros((8, 40, 40)), np.zeros((8, 40, 40), int))], 5, SIZE)
     with pytest.raises(InputError, match="at least one cube"):
         AxonCubes([], 5, SIZE)
+    with pytest.raises(InputError, match="needs a label"):
+        AxonCubes([(np.zeros((20, 40, 40)), np.full((20, 40, 40), IGNORE))], 5, SIZE)

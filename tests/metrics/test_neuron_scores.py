@@ -26,6 +26,7 @@ from medwave.metrics import (
     tolerance_curve,
     tolerance_score,
     tree_distances,
+    voxel_scores,
 )
 from medwave.metrics.neurons import HIGHER_IS_BETTER, LOWER_IS_BETTER
 from medwave.volumes.swc import read_swc
@@ -367,6 +368,20 @@ def tube(radius: int = 2) -> tuple[np.ndarray, np.ndarray]:
     mask = np.zeros_like(skeleton)
     mask[7 - radius : 8 + radius, 7 - radius : 8 + radius, 4:36] = True
     return mask, skeleton
+
+
+def test_voxel_scores_count_known_voxels_only() -> None:
+    gold, made, valid = np.zeros((3, 2, 4, 5))
+    gold[0, 0, :4] = 1
+    made[0, 0, 2:5] = 1
+    assert voxel_scores(gold, made) == pytest.approx((2 / 5, 2 / 3, 1 / 2))
+    assert voxel_scores(gold, gold) == (1, 1, 1)
+    valid[0, 0, 1:4] = 1
+    assert voxel_scores(gold, made, valid=valid) == pytest.approx((2 / 3, 1, 2 / 3))
+    assert voxel_scores(gold, np.zeros_like(gold)) == (0, 0, 0)
+    assert np.isnan(voxel_scores(np.zeros_like(gold), made)).all()
+    with pytest.raises(GeometryError, match="one shape"):
+        voxel_scores(gold, made[0])
 
 
 def test_cl_dice_forgives_thickness_but_not_breaks() -> None:
