@@ -130,6 +130,12 @@ def _bank(wavelet: str, filter_roles: str, analysis: bool, gain: str, mode: str)
 
 def analyse(x: torch.Tensor, key: str, ndim: int, mode: str, low_only: bool, backend: str) -> torch.Tensor:
     """Check a tensor and analyse it; the names are checked already."""
+    check_signal(x, ndim, mode)
+    return operator.analysis(x, key=key, rule=mode, ndim=ndim, low_only=low_only, backend=backend)
+
+
+def check_signal(x: torch.Tensor, ndim: int, mode: str) -> None:
+    """Refuse a tensor that is no signal ``(N, C, ...)`` of ``ndim`` axes; the mode is known already."""
     if ndim not in (1, 2, 3):
         band_names(ndim)
     if x.dim() != ndim + 2:
@@ -140,7 +146,6 @@ def analyse(x: torch.Tensor, key: str, ndim: int, mode: str, low_only: bool, bac
     _check_dtype(x)
     for n in x.shape[2:]:
         check_size(n, mode)
-    return operator.analysis(x, key=key, rule=mode, ndim=ndim, low_only=low_only, backend=backend)
 
 
 def synthesise(
