@@ -16,13 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medwave.core.errors import InputError
-from medwave.wavelets import DWT, IDWT, DWTLow
-
-SHRINKAGES = ("hard", "soft", "learned")
-"""What can be done with wavelet details on their way to the inverse transform."""
-
-_HALVING_MODES = ("periodization", "zero_truncated")
-_DETAILS = 7
+from medwave.wavelets import DWT, HALVING_MODES, IDWT, DWTLow
 
 Kept = tuple[Tensor, ...]
 
@@ -132,45 +126,6 @@ class BlurPool(nn.Module):
         return F.avg_pool3d(F.avg_pool3d(F.avg_pool3d(x, 2, 1), 2, 1), 2, 2)
 
 
-class LearnedShrinkage(nn.Module):
-    """Soft threshold with one learned, positive value per channel and detail band.
-
-    Args:
-        channels: of the features.
-        value: start value, above zero.
-    """
-
-    def __init__(self, channels: int, value: float) -> None:
-        super().__init__()
-        start = torch.tensor(value, dtype=torch.float64).expm1().log()  # inverse of softplus
-        self.raw = nn.Parameter(torch.full((channels, _DETAILS, 1, 1, 1), float(start)))
-
-    @property
-    def threshold(self) -> Tensor:
-        """The values, ``(channels, 7, 1, 1, 1)``."""
-        return F.softplus(self.raw)
-
-    def forward(self, details: Tensor) -> Tensor:
-        """Details ``(N, C, 7, ...)``, each moved towards zero by the value, not past it."""
-        value = self.threshold.to(details.dtype)
-        return details - details.clamp(-value, value)
-
-
-def shrinkage(kind: str, value: float, channels: int) -> nn.Module:
-    """A member of :data:`SHRINKAGES`.
-
-    Raises:
-        InputError: for another name, a negative value, or zero as a start value to learn from.
-    """
-    if kind not in SHRINKAGES:
-        raise InputError(f"threshold is one of {', '.join(SHRINKAGES)}, got {kind!r}; variant v3 has none")
-    if not 0 <= value < float("inf") or (kind == "learned" and value == 0):
-        raise InputError(f"threshold_value must be at least 0 (above 0 to be learned) and finite, got {value}")
-    if kind == "learned":
-        return LearnedShrinkage(channels, value)
-    return nn.Hardshrink(value) if kind == "hard" else nn.Softshrink(value)
-
-
 def low_band(wavelet: str, *, mode: str, filter_roles: str) -> nn.Module:
     """The low band of the wavelet transform.
 
@@ -178,9 +133,9 @@ def low_band(wavelet: str, *, mode: str, filter_roles: str) -> nn.Module:
         InputError: for a mode that makes more coefficients than half the samples: its result cannot be doubled again.
     """
     layer = DWTLow(wavelet, 3, mode=mode, filter_roles=filter_roles)
-    if mode not in _HALVING_MODES:
+    if mode not in HALVING_MODES:
         raise InputError(
-            f"mode {mode!r} does not halve the size, which variants v1 and v2 need: use {' or '.join(_HALVING_MODES)}"
+            f"mode {mode!r} does not halve the size, which variants v1 and v2 need: use {' or '.join(HALVING_MODES)}"
         )
     return _with_reach(layer, layer._length // 2 - 1)
 

@@ -66,6 +66,7 @@ from torch import Tensor, nn
 from medwave.core.errors import GeometryError, InputError
 from medwave.models import resampling
 from medwave.models.resampling import Resampling
+from medwave.wavelets import shrinkage
 
 LEVELS = 4
 SIZE_MULTIPLE = 2**LEVELS
@@ -242,7 +243,7 @@ class WaveUNet(FibreNet):
             if variant in ("v1", "v2"):
                 up = resampling.trilinear() if variant == "v1" else resampling.transposed(channels, 1)
                 return Resampling(resampling.low_band(wavelet, **bank), up)
-            shrink = None if threshold is None else resampling.shrinkage(threshold, threshold_value or 0.0, channels)
+            shrink = None if threshold is None else shrinkage(threshold, threshold_value or 0.0, channels)
             return resampling.WaveletResampling(wavelet, shrink, **bank)
 
         super().__init__(width, in_channels, classes, make)

@@ -1,7 +1,9 @@
 """Floor 1: discrete wavelet transforms as fast, exact, differentiable torch operations in 1-D, 2-D and 3-D.
 
 Functions: ``dwt``, ``idwt``, ``dwt_low``; modules: ``DWT``, ``IDWT``, ``DWTLow``; bands come as one tensor
-``(N, C, 2 ** ndim, ...)``, see ``band_names`` and ``named_bands``. Needs torch, numba and PyWavelets' filter tables.
+``(N, C, 2 ** ndim, ...)``, see ``band_names`` and ``named_bands``. Several levels: ``wavedec``, ``waverec``, packets
+``wpdec``, ``wprec``, undecimated ``swt``, ``iswt``. For networks: ``WaveletPool`` and its kin, ``shrinkage``.
+Needs torch, numba and PyWavelets' filter tables.
 """
 
 from medwave.core.lazy import exports
@@ -26,6 +28,14 @@ __getattr__, __dir__ = exports(
         "waverec": "medwave.wavelets.multilevel",
         "wpdec": "medwave.wavelets.multilevel",
         "wprec": "medwave.wavelets.multilevel",
+        "HALVING_MODES": "medwave.wavelets.resampling",
+        "WaveletPool": "medwave.wavelets.resampling",
+        "WaveletShuffle": "medwave.wavelets.resampling",
+        "WaveletUnshuffle": "medwave.wavelets.resampling",
+        "WaveletUpsample": "medwave.wavelets.resampling",
+        "LearnedShrinkage": "medwave.wavelets.thresholds",
+        "SHRINKAGES": "medwave.wavelets.thresholds",
+        "shrinkage": "medwave.wavelets.thresholds",
         "STATIONARY_MODES": "medwave.wavelets.stationary",
         "iswt": "medwave.wavelets.stationary",
         "stationary_margin": "medwave.wavelets.stationary",

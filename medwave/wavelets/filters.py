@@ -30,7 +30,9 @@ FILTER_ROLES = ("pywt", "reference")
 """Which filters of PyWavelets analyse: its decomposition filters, or its reconstruction filters."""
 
 LOW_GAINS = ("orthonormal", "unit")
-"""Gain of the low-pass on a constant, per axis: sqrt(2), or 1."""
+"""Gain of the low-pass on a constant, per axis: sqrt(2), or 1; the synthesis side undoes it."""
+
+_SCALES = {"orthonormal": 1.0, "unit": 1.0 / math.sqrt(2.0), "unit_inverse": math.sqrt(2.0)}
 
 
 class Kernels(NamedTuple):
@@ -108,6 +110,8 @@ def kernels_key(wavelet: str, *, filter_roles: str, analysis: bool, gain: str = 
         raise InputError(f"filter_roles is one of {', '.join(FILTER_ROLES)}, got {filter_roles!r}")
     if gain not in LOW_GAINS:
         raise InputError(f"ll_gain is one of {', '.join(LOW_GAINS)}, got {gain!r}")
+    if gain == "unit" and not analysis:
+        gain = "unit_inverse"
     source = "dec" if analysis == (filter_roles == "pywt") else "rec"
     return f"{canonical_name(wavelet)}:{source}:{gain}"
 
@@ -121,5 +125,5 @@ def kernels(key: str) -> Kernels:
         low, high = wavelet.dec_lo[::-1], wavelet.dec_hi[::-1]
     else:
         low, high = wavelet.rec_lo, wavelet.rec_hi
-    scale = 1.0 if gain == "orthonormal" else 1.0 / math.sqrt(2.0)
+    scale = _SCALES[gain]
     return Kernels(tuple(float(v) * scale for v in low), tuple(float(v) * scale for v in high))

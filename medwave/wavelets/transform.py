@@ -174,6 +174,11 @@ def synthesise(
     return operator.synthesis(bands, key=key, rule=dual_rule(mode), size=size, backend=backend)
 
 
+def synthesise_low(low: torch.Tensor, key: str, mode: str, size: Sequence[int]) -> torch.Tensor:
+    """The inverse of a low band ``(N, C, ...)`` whose details are zero; nothing is checked."""
+    return operator.synthesis(low.unsqueeze(2), key=key, rule=dual_rule(mode), size=size, low_only=True)
+
+
 def _check_output(size: Sequence[int], counts: Sequence[int], length: int, mode: str) -> None:
     fits = len(size) == len(counts)
     for n, m in zip(size, counts, strict=False):

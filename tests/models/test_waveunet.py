@@ -18,8 +18,8 @@ from medwave.models import (
     read_weights_info,
     save_weights,
 )
-from medwave.models.resampling import BlurPool, LearnedShrinkage, WaveletResampling
-from medwave.wavelets import DWT, band_names
+from medwave.models.resampling import BlurPool, WaveletResampling
+from medwave.wavelets import DWT, LearnedShrinkage, band_names
 
 SEGNET = (166_402, 663_714, 2_651_074, 10_596_738)
 TRANSPOSED = (204_542, 816_154, 3_260_594, 13_034_338)
