@@ -7,7 +7,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from medwave import __version__
-from medwave.cli import neurons, register, transforms
+from medwave.cli import neurons, register, train, transforms
 from medwave.core.errors import MedwaveError
 
 _INTERRUPTED = 130
@@ -28,6 +28,7 @@ app.command("evaluate")(transforms.evaluate)
 app.command("trace")(neurons.trace)
 app.command("score")(neurons.score)
 app.add_typer(neurons.swc, name="swc")
+app.add_typer(train.train, name="train")
 demo.command("brains")(register.demo_brains)
 
 

@@ -12,6 +12,10 @@ from typing import Annotated, Any, Optional, get_args, get_origin, get_type_hint
 
 import typer
 
+from medwave.core.errors import InputError
+from medwave.core.files import input_file
+from medwave.core.optional import require
+
 OUTPUT = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results; made when absent.")]
 
 
@@ -27,11 +31,47 @@ def files_option(name: str, text: str) -> Any:
 
 def three_numbers(text: str) -> tuple[float, float, float]:
     """Numbers along z, y, x from ``"2,0.5,0.5"``."""
+    return _three(text, float, "numbers")
+
+
+def three_whole_numbers(text: str) -> tuple[int, int, int]:
+    """Whole numbers along z, y, x from ``"32,64,64"``."""
+    return _three(text, int, "whole numbers")
+
+
+def _three(text: str | tuple[Any, ...], number: Callable[[Any], Any], name: str) -> tuple[Any, Any, Any]:
     try:
-        z, y, x = map(float, text.split(","))
+        z, y, x = map(number, text.split(",") if isinstance(text, str) else text)  # defaults come as they are
     except ValueError:
-        raise typer.BadParameter(f"three numbers z,y,x separated by commas are needed, got {text!r}") from None
+        raise typer.BadParameter(f"three {name} z,y,x separated by commas are needed, got {text!r}") from None
     return z, y, x
+
+
+def config_option(options_class: type) -> Any:
+    """``--config FILE``: a YAML file with a value for any of the options; the command line overrides it."""
+
+    def load(context: typer.Context, path: Path | None) -> Path | None:
+        if path is not None:
+            known = {f.name for f in fields(options_class)}
+            context.default_map = {**(context.default_map or {}), **_read_config(path, known)}
+        return path
+
+    text = "YAML file with values of the options (underscores in their names); the command line overrides it."
+    return Annotated[Optional[Path], typer.Option("--config", callback=load, is_eager=True, help=text)]  # noqa: UP045
+
+
+def _read_config(path: Path, known: set[str]) -> dict[str, Any]:
+    yaml = require("yaml", extra="train", purpose="reading a configuration")
+    try:
+        values = yaml.safe_load(input_file(path).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise InputError(f"{path}: not a readable YAML file ({' '.join(str(error).split())})") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: a configuration maps options to values, one `name: value` a line")
+    if strangers := sorted(str(name) for name in values.keys() - known):
+        raise InputError(f"{path}: no option is called {', '.join(strangers)}; there are {', '.join(sorted(known))}")
+    joined = {name: ",".join(map(str, v)) if isinstance(v, list) else v for name, v in values.items()}
+    return {name: value for name, value in joined.items() if value is not None}
 
 
 def with_options(options_class: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -58,7 +98,8 @@ def _parameter(field: Any, kind: Any) -> inspect.Parameter:
     plain = next((k for k in get_args(kind) if k is not NoneType), kind) if field.default is None else kind
     more: dict[str, Any] = {}
     if get_origin(plain) is tuple:
-        plain, more = Any, {"parser": three_numbers, "metavar": "Z,Y,X"}
+        parser = three_whole_numbers if get_args(plain)[0] is int else three_numbers
+        plain, more = Any, {"parser": parser, "metavar": "Z,Y,X"}
     if field.metadata["choices"]:
         plain = Enum(field.name.title(), {c: c for c in field.metadata["choices"]}, type=str)
     name = "--" + (field.metadata["name"] or field.name).replace("_", "-")

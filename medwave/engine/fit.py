@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -90,6 +91,7 @@ def fit(
     device: str = "cpu",
     provenance: str = "",
     report: Callable[[int, float, float], None] = lambda epoch, loss, score: None,
+    on_step: Callable[[int], None] = lambda done: None,
 ) -> FitResult:
     """Train a network; call again with the same arguments to go on after an interruption.
 
@@ -103,11 +105,12 @@ def fit(
         device: where to train.
         provenance: text kept in the weight file.
         report: told the epoch, its mean loss and its score.
+        on_step: told the number of steps done, those before an interruption counted.
 
     Raises:
-        InputError: when there are too few items, or the folder holds a run with other options.
+        InputError: when there are too few items, or the folder holds a damaged checkpoint or one of another run.
     """
-    run = _Run(model, data, loss, validate, Path(folder), options, device, provenance, report)
+    run = _Run(model, data, loss, validate, Path(folder), options, device, provenance, report, on_step)
     return run()
 
 
@@ -115,6 +118,7 @@ class _Run:
     def __init__(
         self, model: nn.Module, data: Dataset[Batch], loss: Loss, validate: Callable[[nn.Module], float],
         folder: Path, options: FitOptions, device: str, provenance: str, report: Callable[[int, float, float], None],
+        on_step: Callable[[int], None],
     ) -> None:  # fmt: skip
         needed = options.epochs * options.steps * options.batch
         if len(data) < needed:  # type: ignore[arg-type]
@@ -122,6 +126,7 @@ class _Run:
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(options.seed)
         self.model, self.loss, self.validate, self.report = model.to(device), loss, validate, report
+        self.on_step = on_step
         self.folder, self.options, self.device, self.provenance = folder, options, torch.device(device), provenance
         self.sampler = _Steps(options.steps * options.batch)
         self.loader = DataLoader(
@@ -182,6 +187,7 @@ class _Run:
         self.schedule.step()
         self.average.update_parameters(self.model)
         self.losses.append(float(value.detach()))
+        self.on_step(engine.state.iteration)
         return {"loss": self.losses[-1]}
 
     def _end_epoch(self, engine: Any, log: Any) -> None:
@@ -201,9 +207,14 @@ class _Run:
             torch.save(self._state(epoch), partial)
         self.report(epoch, mean, score)
 
+    def _identity(self) -> dict[str, Any]:
+        """What a run that goes on must have in common with its checkpoint."""
+        network = {"class": type(self.model).__name__, **self.model.options}  # type: ignore[dict-item]
+        return {"options": asdict(self.options), "network": network, "provenance": self.provenance}
+
     def _state(self, epoch: int) -> dict[str, Any]:
         return {
-            "epoch": epoch, "history": self.history, "options": asdict(self.options),
+            "epoch": epoch, "history": self.history, "run": self._identity(),
             "model": self.model.state_dict(), "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(), "schedule": self.schedule.state_dict(),
         }  # fmt: skip
@@ -212,8 +223,14 @@ class _Run:
         path = self.folder / "checkpoint.pt"
         if not path.exists():
             return 0
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        if state["options"] != asdict(self.options):
+        try:
+            state = torch.load(path, map_location=self.device, weights_only=True)
+            same = state["run"] == self._identity()
+        except (UnpicklingError, RuntimeError, OSError, EOFError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{path}: is damaged or no checkpoint of medwave ({type(error).__name__}); train into another folder"
+            ) from None
+        if not same:
             raise InputError(f"{path}: belongs to a run with other options; train into another folder")
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])

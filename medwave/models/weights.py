@@ -16,7 +16,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -27,6 +27,11 @@ import medwave
 from medwave.core.errors import InputError, MissingFileError, OutputError
 
 FORMAT = "medwave-weights-1"
+
+SHIPPED = {"neuron": "neuron_wavesnet.safetensors"}
+"""Weights that come with medwave: what they are for, and their file."""
+
+Network = TypeVar("Network", bound=nn.Module)
 
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80")
 
@@ -119,6 +124,43 @@ def load_weights(model: nn.Module, path: str | Path) -> WeightsInfo:
     return info
 
 
+def open_network(path: str | Path, kind: type[Network]) -> Network:
+    """The network that a weight file describes, with its weights, in evaluation mode.
+
+    Args:
+        path: a weight file, such as one that training wrote or :func:`shipped_weights` names.
+        kind: the class it must be, or a base of it, such as :class:`medwave.models.FibreNet`.
+
+    Raises:
+        MissingFileError: when there is no such file.
+        InputError: when the file is a pickle, damaged, of another kind of network, or of an unknown one.
+    """
+    info = read_weights_info(path)
+    made = next((c for c in _subclasses(kind) if c.__name__ == info.model), None)
+    if made is None:
+        raise InputError(f"{path}: weights of a {kind.__name__} are needed, these are of {info.model}")
+    try:
+        network = made(**info.options)
+    except (TypeError, InputError) as error:
+        raise InputError(f"{path}: its options do not build a {info.model} ({error})") from None
+    load_weights(network, path)
+    return network.eval()
+
+
+def shipped_weights(name: str) -> Path:
+    """File of weights that come with medwave; the card beside it says what they were trained on and what they reach.
+
+    Args:
+        name: a key of :data:`SHIPPED`.
+
+    Raises:
+        InputError: for an unknown name.
+    """
+    if name not in SHIPPED:
+        raise InputError(f"weights that come with medwave are {', '.join(SHIPPED)}, got {name!r}")
+    return Path(__file__).with_name("shipped") / SHIPPED[name]
+
+
 def read_foreign_checkpoint(path: str | Path) -> dict[str, Tensor]:
     """Tensors of another program's PyTorch checkpoint, read with ``weights_only=True`` (no code can run).
 
@@ -142,6 +184,10 @@ def read_foreign_checkpoint(path: str | Path) -> dict[str, Tensor]:
     if not isinstance(content, dict) or not content or not all(isinstance(t, Tensor) for t in content.values()):
         raise InputError(f"{source}: a checkpoint must map names to tensors")
     return content
+
+
+def _subclasses(kind: type[Network]) -> list[type[Network]]:
+    return [kind, *(below for each in kind.__subclasses__() for below in _subclasses(each))]
 
 
 def _options(model: nn.Module) -> dict[str, Any]:

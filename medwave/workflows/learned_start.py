@@ -6,26 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from medwave.core.errors import InputError
-from medwave.core.files import StrPath
 from medwave.core.geometry import Float64Array, Grid, Volume
 from medwave.engine.predict import predict_displacement
-from medwave.models import WiNet, load_weights
-from medwave.models.weights import read_weights_info
-
-
-def load_winet(weights: StrPath) -> WiNet:
-    """The WiNet that a weight file describes, with its weights.
-
-    Raises:
-        MedwaveError: when the file is absent, damaged, not of safetensors, or not WiNet's.
-    """
-    info = read_weights_info(weights)
-    if info.model != "WiNet":
-        raise InputError(f"{weights}: registration needs the weights of a WiNet, these are of {info.model}")
-    model = WiNet(**info.options)
-    load_weights(model, weights)
-    return model.eval()
+from medwave.models import WiNet
 
 
 def predicted_start(

@@ -26,6 +26,7 @@ from medwave.engine.loops import CpuLoops, Level, Loops
 from medwave.engine.refine import Progress, Refinement, refine
 from medwave.fields.inversion import invert
 from medwave.fields.jacobian import jacobian_determinant
+from medwave.models import WiNet, open_network
 from medwave.volumes import (
     FieldStep,
     LinearStep,
@@ -35,7 +36,7 @@ from medwave.volumes import (
     read_labels,
     read_volume,
 )
-from medwave.workflows.learned_start import load_winet, predicted_start
+from medwave.workflows.learned_start import predicted_start
 from medwave.workflows.options import RegisterOptions
 from medwave.workflows.pair import WorkingPair, prepare_pair, resample, resample_labels
 
@@ -166,7 +167,7 @@ def register(
 
     with _threads(options.threads):
         loops = loops_for(options.device)
-        model = None if weights is None else load_winet(weights)
+        model = None if weights is None else open_network(weights, WiNet)
         with stage("read"):
             inputs = _load(
                 fixed, moving, fixed_labels, moving_labels, mask_fixed, mask_moving, lesion_fixed, lesion_moving, init

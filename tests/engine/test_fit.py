@@ -99,3 +99,23 @@ def test_a_folder_of_another_run_and_too_few_items_are_refused(tmp_path):
 def test_bfloat16_trains_too(tmp_path):
     _, result = train(tmp_path, bfloat16=True)
     assert result.history[-1] > 0.65
+
+
+def test_a_damaged_checkpoint_and_one_with_code_are_refused(tmp_path):
+    train(tmp_path, epochs=1)
+    path = tmp_path / "checkpoint.pt"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"checkpoint\.pt: is damaged"):
+        train(tmp_path, epochs=1)
+    torch.save({"run": print}, path)
+    with pytest.raises(InputError, match=r"checkpoint\.pt: is damaged"):
+        train(tmp_path, epochs=1)
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path):
+    train(tmp_path, epochs=1)
+    other = Small()
+    other.options = {"width": 5}
+    with pytest.raises(InputError, match="other options"):
+        train(tmp_path, other, epochs=1)

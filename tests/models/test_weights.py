@@ -10,8 +10,11 @@ from safetensors.torch import save_file
 import medwave
 from medwave.core.errors import InputError, MissingFileError, OutputError
 from medwave.models import (
+    FibreNet,
+    WaveUNet,
     WiNet,
     load_weights,
+    open_network,
     read_foreign_checkpoint,
     read_weights_info,
     save_weights,
@@ -173,3 +176,25 @@ def test_foreign_checkpoints_without_tensors_are_refused(tmp_path, content):
     torch.save(content, path)
     with pytest.raises(InputError, match="names to tensors"):
         read_foreign_checkpoint(path)
+
+
+def test_a_weight_file_opens_as_the_network_it_describes(tmp_path):
+    torch.manual_seed(0)
+    model = WaveUNet(4, "db2", variant="v3").eval()
+    path = save_weights(model, tmp_path / "net.safetensors")
+    opened = open_network(path, FibreNet)
+    assert isinstance(opened, WaveUNet)
+    assert opened.options == model.options
+    assert not opened.training
+    image = torch.randn(1, 1, 16, 16, 16)
+    with torch.inference_mode():
+        assert torch.equal(opened(image), model(image))
+
+
+def test_weights_of_another_kind_or_with_odd_options_do_not_open(saved, tmp_path):
+    with pytest.raises(InputError, match="weights of a FibreNet are needed, these are of WiNet"):
+        open_network(saved[1], FibreNet)
+    odd = tmp_path / "odd.safetensors"
+    save_file({"a": torch.zeros(1)}, odd, metadata=header(options='{"size": 2}'))
+    with pytest.raises(InputError, match="its options do not build a WiNet"):
+        open_network(odd, WiNet)

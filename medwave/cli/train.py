@@ -1,0 +1,60 @@
+"""``medwave train``: networks."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+
+import typer
+
+from medwave.cli.options import OUTPUT, config_option, with_options
+from medwave.workflows.train_options import TrainFibreOptions
+
+train = typer.Typer(no_args_is_help=True, help="Train networks.")
+
+
+@train.command("waveunet")
+@with_options(TrainFibreOptions)
+def waveunet(
+    output: OUTPUT,
+    config: config_option(TrainFibreOptions) = None,
+    *,
+    options: TrainFibreOptions,
+) -> None:
+    """Train a network that tells fibre from background. The same command goes on after an interruption.
+
+    The folder then holds best.safetensors (for medwave segment --weights), checkpoint.pt and the logs of tensorboard.
+    """
+    from medwave.workflows.run_folder import result_folder
+    from medwave.workflows.train_waveunet import train_waveunet
+
+    with result_folder(output), _progress(options.epochs, options.steps) as (on_epoch, on_step):
+        result = train_waveunet(output, options=options, on_epoch=on_epoch, on_step=on_step)
+    typer.echo(f"best: fibre IoU {result.best_score:.3f} in epoch {result.best_epoch}")
+    typer.echo(f"weights: {result.weights}")
+
+
+@contextlib.contextmanager
+def _progress(epochs: int, steps: int) -> Iterator[tuple[Callable[[int, float, float], None], Callable[[int], None]]]:
+    """A line per epoch, and on a terminal a bar over all steps with the time that is left."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    columns = (TextColumn("steps"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("steps", total=epochs * steps)
+
+        def on_epoch(epoch: int, loss: float, score: float) -> None:
+            clock = time.strftime("%H:%M:%S")
+            console.print(f"medwave: {clock} epoch {epoch}/{epochs}, loss {loss:.4f}, fibre IoU {score:.4f}")
+
+        yield on_epoch, lambda done: bar.update(task, completed=done)

@@ -1,0 +1,52 @@
+"""Options of the trainings: one frozen dataclass each, read from the command line, a YAML file or Python alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from medwave.core.errors import InputError
+from medwave.workflows.options import check_choices, option
+
+
+@dataclass(frozen=True)
+class TrainFibreOptions:
+    """How a network that tells fibre from background is trained."""
+
+    network: str = option("neuron_wavesnet_v4", "Network: a name of medwave.models.network_names().")
+    width: int = option(8, "Channels of the first stage.")
+    wavelet: str = option("haar", "Wavelet of a WaveUNet; other networks have none.")
+    synthetic: int = option(3, "Share of synthetic cubes, from grown trees with exact truth, made as they are needed.")
+    axons: str | None = option(
+        None, "Folder with training/ and validation/, each with cubes volume_N.tif and labels_N.tif."
+    )
+    axons_share: int = option(1, "Share of the cubes of that folder.")
+    size: tuple[int, int, int] = option((32, 64, 64), "Size of the training cubes.")
+    epochs: int = option(24, "Epochs; after each the network is validated and the state written.")
+    steps: int = option(100, "Steps of an epoch.")
+    batch: int = option(4, "Cubes of a step.")
+    learning_rate: float = option(2e-3, "Highest learning rate; it warms up over an epoch and falls along a cosine.")
+    weight_decay: float = option(1e-4, "Weight decay of the kernels.")
+    average: float = option(0.99, "Decay of the moving average of the weights, which is what is kept.")
+    cross_entropy: float = option(1.0, "Weight of the cross-entropy, fibre counted five times.")
+    dice: float = option(1.0, "Weight of the Dice loss.")
+    cldice: float = option(0.0, "Weight of the centre-line Dice loss; slow on a CPU.")
+    skeleton_recall: float = option(1.0, "Weight of the share of the true centre lines that is missed.")
+    bfloat16: bool = option(False, "Run the network in bfloat16; faster on a GPU, or a CPU that has it.")
+    device: str = option("cpu", "Where to train: cpu, cuda, cuda:1, ...")
+    workers: int = option(0, "Processes that prepare cubes; 0 prepares them in between.")
+    validation_cubes: int = option(16, "Synthetic cubes to validate with.")
+    seed: int = option(0, "Seed of everything that is drawn.")
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        for name in ("width", "epochs", "steps", "batch", "validation_cubes"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name}: at least 1, got {getattr(self, name)}")
+        if self.synthetic < 0 or self.axons_share < 0 or self.workers < 0:
+            raise InputError("synthetic, axons_share and workers are at least 0")
+        if self.synthetic == 0 and (self.axons is None or self.axons_share == 0):
+            raise InputError("there is nothing to train on: give --synthetic a share, or name a folder of --axons")
+        if min(self.size) < 16:
+            raise InputError(f"size: training cubes have at least 16 voxels along each axis, got {self.size}")
+        if not 0 < self.learning_rate < 1 or not 0 <= self.average < 1:
+            raise InputError("learning_rate lies between 0 and 1, average from 0 to below 1")
