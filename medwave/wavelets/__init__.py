@@ -33,6 +33,8 @@ __getattr__, __dir__ = exports(
         "WaveletShuffle": "medwave.wavelets.resampling",
         "WaveletUnshuffle": "medwave.wavelets.resampling",
         "WaveletUpsample": "medwave.wavelets.resampling",
+        "Replacements": "medwave.wavelets.replacing",
+        "replace_downsampling": "medwave.wavelets.replacing",
         "LearnedShrinkage": "medwave.wavelets.thresholds",
         "SHRINKAGES": "medwave.wavelets.thresholds",
         "shrinkage": "medwave.wavelets.thresholds",
