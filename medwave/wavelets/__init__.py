@@ -2,7 +2,8 @@
 
 Functions: ``dwt``, ``idwt``, ``dwt_low``; modules: ``DWT``, ``IDWT``, ``DWTLow``; bands come as one tensor
 ``(N, C, 2 ** ndim, ...)``, see ``band_names`` and ``named_bands``. Several levels: ``wavedec``, ``waverec``, packets
-``wpdec``, ``wprec``, undecimated ``swt``, ``iswt``. For networks: ``WaveletPool`` and its kin, ``shrinkage``.
+``wpdec``, ``wprec``, undecimated ``swt``, ``iswt``. For networks: ``WaveletPool`` and its kin, ``shrinkage``,
+``replace_downsampling``; learned filters: ``FilterBank``, ``LearnedDWT``, ``LearnedIDWT``.
 Needs torch, numba and PyWavelets' filter tables.
 """
 
@@ -38,6 +39,9 @@ __getattr__, __dir__ = exports(
         "LearnedShrinkage": "medwave.wavelets.thresholds",
         "SHRINKAGES": "medwave.wavelets.thresholds",
         "shrinkage": "medwave.wavelets.thresholds",
+        "FilterBank": "medwave.wavelets.trainable",
+        "LearnedDWT": "medwave.wavelets.trainable",
+        "LearnedIDWT": "medwave.wavelets.trainable",
         "STATIONARY_MODES": "medwave.wavelets.stationary",
         "iswt": "medwave.wavelets.stationary",
         "stationary_margin": "medwave.wavelets.stationary",

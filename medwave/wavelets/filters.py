@@ -47,6 +47,18 @@ class Kernels(NamedTuple):
         return len(self.low)
 
 
+class LearnedKernels(NamedTuple):
+    """The same as :class:`Kernels` in tensors ``(length,)`` that gradients flow to."""
+
+    low: torch.Tensor
+    high: torch.Tensor
+
+    @property
+    def length(self) -> int:
+        """Number of taps of each filter."""
+        return len(self.low)
+
+
 def wavelet_names() -> tuple[str, ...]:
     """Every discrete wavelet that :func:`medwave.wavelets.dwt` knows; ``chX.Y`` also names ``biorX.Y``."""
     return tuple(pywt.wavelist(kind="discrete"))

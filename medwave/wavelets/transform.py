@@ -158,6 +158,12 @@ def synthesise(
     backend: str,
 ) -> torch.Tensor:
     """Check bands and output size and synthesise; the names are checked already."""
+    size = check_bands(bands, length, ndim, mode, output_size)
+    return operator.synthesis(bands, key=key, rule=dual_rule(mode), size=size, backend=backend)
+
+
+def check_bands(bands: torch.Tensor, length: int, ndim: int, mode: str, output_size: Sequence[int] | None) -> list[int]:
+    """Refuse a tensor that holds no bands, and return the size of their signal; the mode is known already."""
     count = len(band_names(ndim))
     if bands.dim() != ndim + 3 or bands.shape[2] != count:
         raise GeometryError(
@@ -171,7 +177,7 @@ def synthesise(
     else:
         size = list(output_size)
     _check_output(size, counts, length, mode)
-    return operator.synthesis(bands, key=key, rule=dual_rule(mode), size=size, backend=backend)
+    return size
 
 
 def synthesise_low(low: torch.Tensor, key: str, mode: str, size: Sequence[int]) -> torch.Tensor:

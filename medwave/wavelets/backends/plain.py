@@ -4,6 +4,7 @@ Conventions
     As in :mod:`medwave.wavelets.extension`. One axis at a time: the signal is extended once, then each tap is one
     strided slice (analysis) or one shifted slice of a phase (synthesis); no convolution, so no TF32 on GPUs and no
     limit on the batch. Half precision is computed in float32.
+    Taps may be learned: tensors in place of numbers.
     Sizes may be symbolic: no decision here depends on a size that is not a plain ``int``.
 """
 
@@ -14,12 +15,12 @@ from collections.abc import Sequence
 import torch
 
 from medwave.wavelets.extension import RULES, coefficient_size, modulo, offset, source_index
-from medwave.wavelets.filters import Kernels
+from medwave.wavelets.filters import Kernels, LearnedKernels
 
 HALF_DTYPES = (torch.float16, torch.bfloat16)
 
 
-def analysis(x: torch.Tensor, taps: Kernels, rule: str, ndim: int, low_only: bool) -> torch.Tensor:
+def analysis(x: torch.Tensor, taps: Kernels | LearnedKernels, rule: str, ndim: int, low_only: bool) -> torch.Tensor:
     """Bands ``(N, C, 2 ** ndim, ...)`` of ``(N, C, ...)``; one band if ``low_only``."""
     y = x.float() if x.dtype in HALF_DTYPES else x
     y = y.unsqueeze(2)
@@ -28,7 +29,9 @@ def analysis(x: torch.Tensor, taps: Kernels, rule: str, ndim: int, low_only: boo
     return y.to(x.dtype)
 
 
-def synthesis(bands: torch.Tensor, taps: Kernels, rule: str, size: Sequence[int], low_only: bool) -> torch.Tensor:
+def synthesis(
+    bands: torch.Tensor, taps: Kernels | LearnedKernels, rule: str, size: Sequence[int], low_only: bool
+) -> torch.Tensor:
     """Exact adjoint of :func:`analysis`: ``(N, C, *size)`` from bands."""
     y = bands.float() if bands.dtype in HALF_DTYPES else bands
     for axis in range(2 + len(size), 2, -1):
@@ -36,7 +39,9 @@ def synthesis(bands: torch.Tensor, taps: Kernels, rule: str, size: Sequence[int]
     return y.squeeze(2).to(bands.dtype)
 
 
-def _analyse_axis(y: torch.Tensor, taps: Kernels, rule: str, axis: int, low_only: bool) -> torch.Tensor:
+def _analyse_axis(
+    y: torch.Tensor, taps: Kernels | LearnedKernels, rule: str, axis: int, low_only: bool
+) -> torch.Tensor:
     size = y.shape[axis]
     count = coefficient_size(size, taps.length, rule)
     extended = _extend(y, taps.length, rule, axis, count)
@@ -64,7 +69,9 @@ def _extend(y: torch.Tensor, taps: int, rule: str, axis: int, count: int) -> tor
     return torch.where((index >= 0).reshape(shape), extended, 0.0)
 
 
-def _synthesise_axis(y: torch.Tensor, taps: Kernels, rule: str, axis: int, size: int, low_only: bool) -> torch.Tensor:
+def _synthesise_axis(
+    y: torch.Tensor, taps: Kernels | LearnedKernels, rule: str, axis: int, size: int, low_only: bool
+) -> torch.Tensor:
     filters = (taps.low,) if low_only else (taps.low, taps.high)
     count = y.shape[axis]
     split = y.reshape(*y.shape[:2], y.shape[2] // len(filters), len(filters), *y.shape[3:])
@@ -110,14 +117,16 @@ def _fold(y: torch.Tensor, taps: int, rule: str, axis: int, count: int, size: in
     return inner
 
 
-def _add(total: torch.Tensor | None, window: torch.Tensor, weight: float) -> torch.Tensor | None:
-    """``total + weight * window``, skipping the zeros that pad biorthogonal filters."""
+def _add(total: torch.Tensor | None, window: torch.Tensor, weight: float | torch.Tensor) -> torch.Tensor | None:
+    """``total + weight * window``, skipping the zeros that pad biorthogonal filters (but no learned tap)."""
+    if isinstance(weight, torch.Tensor):
+        return window * weight if total is None else total + window * weight
     if weight == 0.0:
         return total
     return window * weight if total is None else torch.add(total, window, alpha=weight)
 
 
-def _some(total: torch.Tensor | None, filters: tuple[tuple[float, ...], ...]) -> torch.Tensor:
+def _some(total: torch.Tensor | None, filters: object) -> torch.Tensor:
     if total is None:
         raise ValueError(f"a filter without a single tap other than zero: {filters}")
     return total
