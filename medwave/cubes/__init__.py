@@ -14,7 +14,9 @@ __getattr__, __dir__ = exports(
         "CubePlan": "medwave.cubes.plan",
         "REFERENCE_SIZE": "medwave.cubes.plan",
         "REFERENCE_STRIDE": "medwave.cubes.plan",
+        "SampledCube": "medwave.cubes.sampling",
         "assemble": "medwave.cubes.assembly",
         "gaussian_weight": "medwave.cubes.assembly",
+        "sample_cubes": "medwave.cubes.sampling",
     },
 )

@@ -7,6 +7,7 @@ __getattr__, __dir__ = exports(
     {
         "AxonCubes": "medwave.data.neurons",
         "Mixture": "medwave.data.neurons",
+        "NeuronCubes": "medwave.data.neuron_cubes",
         "SyntheticNeurons": "medwave.data.neurons",
         "read_axon_cubes": "medwave.data.axons",
     },

@@ -18,9 +18,9 @@ from torch.utils.data import Dataset
 from medwave.core.errors import InputError
 from medwave.core.tree import Tree
 from medwave.transforms.microscopy import IntensityScale
+from medwave.transforms.neuron_labels import IGNORE
 from medwave.transforms.neurons import grow_tree, random_growth, random_microscope, render_neuron
 
-IGNORE = 255
 Shape3 = tuple[int, int, int]
 Item = dict[str, torch.Tensor]
 

@@ -3,6 +3,8 @@
 from medwave.core.lazy import exports
 
 _BRAINS = "medwave.transforms.brains"
+_GRID = "medwave.transforms.neuron_grid"
+_LABELS = "medwave.transforms.neuron_labels"
 _NEURONS = "medwave.transforms.neurons"
 _RASTERISE = "medwave.transforms.rasterise"
 _SYNTHETIC = "medwave.transforms.synthetic"
@@ -22,6 +24,14 @@ __getattr__, __dir__ = exports(
         "random_affine": _SYNTHETIC,
         "random_diffeomorphism": _SYNTHETIC,
         "random_velocity": _SYNTHETIC,
+        "TracedImage": _GRID,
+        "crop_box": _GRID,
+        "made_smaller": _GRID,
+        "smaller_shape": _GRID,
+        "with_noise": _GRID,
+        "fibre_labels": _LABELS,
+        "parse_boxes": _LABELS,
+        "fibre_cube_chain": "medwave.transforms.fibre_chain",
         "Growth": _NEURONS,
         "Microscope": _NEURONS,
         "RenderedNeuron": _NEURONS,
