@@ -7,9 +7,13 @@ __getattr__, __dir__ = exports(
     {
         "DiceScore": "medwave.reports.registration",
         "FigureOfMerit": "medwave.reports.registration",
-        "OutputFile": "medwave.reports.registration",
+        "NeuronReport": "medwave.reports.neuron",
+        "OutputFile": "medwave.reports.run_tables",
+        "Projections": "medwave.reports.projections",
         "RegistrationReport": "medwave.reports.registration",
-        "Stage": "medwave.reports.registration",
+        "Stage": "medwave.reports.run_tables",
+        "project": "medwave.reports.projections",
+        "write_neuron_report": "medwave.reports.neuron",
         "write_registration_report": "medwave.reports.registration",
     },
 )

@@ -21,6 +21,7 @@ from medwave.core.geometry import Volume
 from medwave.reports.page import Chapter, write_page
 from medwave.reports.registration_plates import alignment_plates, deformation_plates, native_plate
 from medwave.reports.registration_tables import dice_table, key_tiles, measure_table, run_tables
+from medwave.reports.run_tables import OutputFile, Stage
 from medwave.reports.sections import Sections
 
 Array = npt.NDArray[np.generic]
@@ -46,22 +47,6 @@ class DiceScore(NamedTuple):
     name: str
     before: float | None
     after: float | None
-
-
-class Stage(NamedTuple):
-    """Cost of one step: CPU and wall-clock seconds, largest resident memory in MB so far (None: not measured)."""
-
-    name: str
-    cpu_s: float
-    wall_s: float
-    peak_rss_mb: float | None = None
-
-
-class OutputFile(NamedTuple):
-    """A file of the run: path relative to the report's folder, and what it is."""
-
-    path: str
-    description: str = ""
 
 
 @dataclass(frozen=True)
@@ -177,6 +162,7 @@ def write_registration_report(path: str | Path, report: RegistrationReport) -> P
     return write_page(
         path,
         "registration.html.j2",
+        kind="registration",
         fixed_name=report.fixed.name,
         moving_name=report.moving.name,
         sentence=_sentence(report),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, TypeGuard
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from medwave.core.geometry import Volume
 from medwave.reports.page import Cell, Table, Tile, measured, number
+from medwave.reports.run_tables import record_tables
 
 if TYPE_CHECKING:
     from medwave.reports.registration import FigureOfMerit, RegistrationReport
@@ -87,45 +87,8 @@ def dice_table(report: RegistrationReport) -> Table | None:
 
 def run_tables(report: RegistrationReport) -> list[Table]:
     """Geometry of the two images, cost of the stages, files, options and versions: those that are given."""
-    tables = [_image_table(report.fixed, report.moving)]
-    if report.stages:
-        tables.append(_stage_table(report))
-    if report.files:
-        rows = [
-            [Cell(name), Cell(f.path, file=f.path), Cell(f.description, tone="muted")]
-            for name, f in report.files.items()
-        ]
-        tables.append(Table("Files", ("File", "Path", "What it is"), rows))
-    if report.options:
-        rows = [[Cell(str(name)), Cell(_plain(value))] for name, value in report.options.items()]
-        tables.append(Table("Options", ("Option", "Value"), rows))
-    if report.versions:
-        rows = [[Cell(name), Cell(version)] for name, version in report.versions.items()]
-        tables.append(Table("Versions", ("Package", "Version"), rows))
-    return tables
-
-
-def _stage_table(report: RegistrationReport) -> Table:
-    total = sum(stage.cpu_s for stage in report.stages) or 1.0
-    rows = [
-        [
-            Cell(s.name),
-            Cell(number(s.cpu_s), bar=s.cpu_s / total),
-            Cell(number(s.wall_s)),
-            Cell(_megabytes(s.peak_rss_mb)),
-        ]
-        for s in report.stages
-    ]
-    if len(rows) > 1:
-        peaks = [s.peak_rss_mb for s in report.stages if s.peak_rss_mb is not None]
-        wall = sum(s.wall_s for s in report.stages)
-        peak = _megabytes(max(peaks, default=None))
-        rows.append([Cell("All"), Cell(number(total)), Cell(number(wall)), Cell(peak)])
-    return Table("Cost", ("Stage", "CPU (s)", "Clock (s)", "Peak (MB)"), rows, numeric=frozenset({1, 2, 3}))
-
-
-def _megabytes(value: float | None) -> str:
-    return number(None if value is None else round(value))
+    recorded = record_tables(report.stages, report.files, report.options, report.versions)
+    return [_image_table(report.fixed, report.moving), *recorded]
 
 
 def _image_table(fixed: Volume, moving: Volume) -> Table:
@@ -186,12 +149,3 @@ def _change(before: float | None, after: float | None) -> str:
         return number(None)
     change = after - before
     return f"{'+' if change >= 0 else '−'}{abs(change):.3f}"
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, str):
-        return value
-    try:
-        return json.dumps(value, default=str)
-    except (TypeError, ValueError):
-        return str(value)

@@ -1,37 +1,11 @@
 """The page in a real browser, opened from disk: no errors, no overflow, complete without scripts, slider works."""
 
-import shutil
-
 import pytest
 from report_cases import full_report
 
 from medwave.reports import write_registration_report
 
 pytestmark = pytest.mark.browser
-
-FLAGS = [
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader",
-]
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("no Chromium on this machine")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -42,23 +16,8 @@ def address(tmp_path_factory):
 
 
 @pytest.fixture
-def open_page(chromium, address):
-    contexts = []
-
-    def load(**options):
-        context = chromium.new_context(**options)
-        contexts.append(context)
-        page = context.new_page()
-        page.problems = []
-        page.on("console", lambda m: page.problems.append(m.text) if m.type in ("error", "warning") else None)
-        page.on("pageerror", lambda e: page.problems.append(str(e)))
-        page.on("request", lambda r: None if r.url.startswith(("file:", "data:")) else page.problems.append(r.url))
-        page.goto(address)
-        return page
-
-    yield load
-    for context in contexts:
-        context.close()
+def open_page(visit, address):
+    return lambda **options: visit(address, **options)
 
 
 @pytest.mark.parametrize("width", [390, 1280])
