@@ -20,6 +20,7 @@ class TrainFibreOptions:
         None, "Folder with training/ and validation/, each with cubes volume_N.tif and labels_N.tif."
     )
     axons_share: int = option(1, "Share of the cubes of that folder.")
+    init: str | None = option(None, "Weights to start from, of the same network: fine-tuning.")
     size: tuple[int, int, int] = option((32, 64, 64), "Size of the training cubes.")
     epochs: int = option(24, "Epochs; after each the network is validated and the state written.")
     steps: int = option(100, "Steps of an epoch.")
@@ -27,7 +28,8 @@ class TrainFibreOptions:
     learning_rate: float = option(2e-3, "Highest learning rate; it warms up over an epoch and falls along a cosine.")
     weight_decay: float = option(1e-4, "Weight decay of the kernels.")
     average: float = option(0.99, "Decay of the moving average of the weights, which is what is kept.")
-    cross_entropy: float = option(1.0, "Weight of the cross-entropy, fibre counted five times.")
+    cross_entropy: float = option(1.0, "Weight of the cross-entropy.")
+    fibre_weight: float = option(5.0, "How much a fibre voxel counts in the cross-entropy, background 1.")
     dice: float = option(1.0, "Weight of the Dice loss.")
     cldice: float = option(0.0, "Weight of the centre-line Dice loss; slow on a CPU.")
     skeleton_recall: float = option(1.0, "Weight of the share of the true centre lines that is missed.")

@@ -22,7 +22,7 @@ from medwave.data.neurons import IGNORE, Item
 from medwave.engine.fit import Batch, FitOptions, FitResult, fit
 from medwave.losses import FibreLoss
 from medwave.metrics import VoxelScores, voxel_scores
-from medwave.models import FibreNet, fibre_network
+from medwave.models import FibreNet, fibre_network, load_weights, read_weights_info
 from medwave.transforms.microscopy import IntensityScale
 from medwave.workflows.train_options import TrainFibreOptions
 
@@ -87,6 +87,8 @@ def fibre_scores(model: nn.Module, cubes: Sequence[Labelled], *, device: str = "
 def _network(options: TrainFibreOptions) -> FibreNet:
     special = {"wavelet": options.wavelet} if "wavesnet" in options.network else {}
     network = fibre_network(options.network, width=options.width, **special)
+    if options.init is not None:
+        load_weights(network, options.init)
     return network.to(memory_format=torch.channels_last_3d)  # two thirds of the time on a CPU
 
 
@@ -117,7 +119,8 @@ def _tensor(array: np.ndarray) -> torch.Tensor:
 
 
 def _loss(options: TrainFibreOptions) -> Callable[[torch.Tensor, Batch], torch.Tensor]:
-    loss = FibreLoss(**{name: getattr(options, name) for name in LOSSES}, ignore_label=IGNORE).to(options.device)
+    weights: dict[str, Any] = {name: getattr(options, name) for name in LOSSES}
+    loss = FibreLoss(**weights, class_weights=(1.0, options.fibre_weight), ignore_label=IGNORE).to(options.device)
     return lambda output, batch: loss(output, batch["label"], batch["skeleton"])
 
 
@@ -134,7 +137,8 @@ def _provenance(options: TrainFibreOptions) -> str:
         sources.append(f"labelled axon cubes of {Path(options.axons).name} (share {options.axons_share})")
     losses = ", ".join(f"{name} {getattr(options, name):g}" for name in LOSSES if getattr(options, name))
     size = "x".join(map(str, options.size))
+    start = "" if options.init is None else f", from weights that were {read_weights_info(options.init).provenance}"
     return (
-        f"trained by medwave train waveunet on {' and '.join(sources)}, cubes of {size}, losses {losses}, "
-        f"seed {options.seed}"
+        f"trained by medwave train waveunet on {' and '.join(sources)}, cubes of {size}, losses {losses}, fibre "
+        f"weight {options.fibre_weight:g}, seed {options.seed}{start}"
     )

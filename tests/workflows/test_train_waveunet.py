@@ -6,7 +6,7 @@ import torch
 
 from medwave.core.errors import InputError, MissingFileError
 from medwave.data import SyntheticNeurons
-from medwave.models import FibreNet, open_network
+from medwave.models import FibreNet, open_network, read_weights_info
 from medwave.workflows.train_options import TrainFibreOptions
 from medwave.workflows.train_waveunet import fibre_scores, train_waveunet
 
@@ -92,3 +92,14 @@ def test_human_labels_count_only_where_there_are_some(tmp_path):
 def test_options_that_make_no_sense_are_refused(tmp_path, change, message):
     with pytest.raises(InputError, match=message):
         train_waveunet(tmp_path, options=SMALL, **change)
+
+
+def test_fine_tuning_starts_from_weights_and_says_so(tmp_path):
+    first = train_waveunet(tmp_path / "first", options=SMALL, epochs=1)
+    tuned = train_waveunet(
+        tmp_path / "tuned", options=SMALL, init=str(first.weights), epochs=1, steps=1, learning_rate=1e-9, average=0.0
+    )
+    assert tuned.best_score == pytest.approx(first.best_score, abs=0.02)
+    assert "from weights that were trained by medwave" in read_weights_info(tuned.weights).provenance
+    with pytest.raises(InputError, match="do not fit"):
+        train_waveunet(tmp_path / "other", options=SMALL, init=str(first.weights), width=5)
