@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from medwave.cli.options import file_option, with_options
-from medwave.cli.progress import progress
+from medwave.cli.progress import command_line, progress
 from medwave.workflows.options import ScoreOptions, SwcConvertOptions, SwcFixOptions, TraceFileOptions
 
 if TYPE_CHECKING:
@@ -37,18 +37,31 @@ def trace(
         ),
     ],
     output: SWC_OUT,
+    report: file_option("--report", "Also write a page about the trace: HTML that opens from disk.") = None,
+    gold: file_option("--gold", "SWC file of the true tree, shown and scored on the --report.") = None,
     *,
     options: TraceFileOptions,
 ) -> None:
     """Trace the fibres of VOLUME and write them as SWC."""
+    from medwave.core.errors import InputError
     from medwave.workflows.trace import trace_file
 
+    if gold is not None and report is None:
+        raise InputError("--gold is shown on the page; name it with --report, or use medwave score")
     warnings: list[str] = []
     with progress() as (on_stage, _):
-        tree = trace_file(volume, output, options=options, on_stage=on_stage, on_warning=warnings.append)
+        told: dict[str, Any] = {"options": options, "on_stage": on_stage, "on_warning": warnings.append}
+        if report is None:
+            tree = trace_file(volume, output, **told)
+        else:
+            from medwave.workflows.neuron_page import trace_with_page
+
+            tree = trace_with_page(volume, output, report, gold=gold, command_line=command_line(), **told)
     _show_warnings(warnings)
     typer.echo(_counts(tree, options.units))
     typer.echo(f"tree: {output}")
+    if report is not None:
+        typer.echo(f"report: {report}")
 
 
 @with_options(ScoreOptions)

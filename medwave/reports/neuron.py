@@ -59,6 +59,7 @@ class NeuronReport:
         scores: of the tree against the gold tree.
         score_units: unit of the lengths in ``scores``.
         spacing_um: voxel size along z, y, x; None when it is not known.
+        origin: voxel z, y, x of the volume at which what is shown begins, when only a part of it is.
         status: "ok", "warning" or "failed".
         messages: what a person should know: warnings, reasons of a failure.
         stages: cost of each step, in order.
@@ -81,6 +82,7 @@ class NeuronReport:
     scores: TraceScores | None = None
     score_units: str = "voxels"
     spacing_um: tuple[float, float, float] | None = None
+    origin: tuple[int, int, int] = (0, 0, 0)
     status: str = "ok"
     messages: Sequence[str] = ()
     stages: Sequence[Stage] = ()
@@ -120,7 +122,7 @@ def write_neuron_report(path: str | Path, report: NeuronReport) -> Path:
     Raises:
         OutputError: when the file cannot be written.
     """
-    frame = Frame.of(report.image, report.spacing_um)
+    frame = Frame.of(report.image, report.spacing_um, report.origin)
     tree = frame.placed(report.tree)
     gold = None if report.gold is None else inside(frame.placed(report.gold), frame)
     lines, gold_lines = lines_of(tree, frame, gold), None if gold is None else lines_of(gold, frame)

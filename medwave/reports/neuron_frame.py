@@ -35,26 +35,38 @@ class Frame:
         step: voxel size along x, y, z.
         unit: "µm" or "voxels".
         px_per_unit: scale of all pictures.
+        origin: voxel x y z of the volume at which the box begins.
     """
 
     size: tuple[float, float, float]
     step: tuple[float, float, float]
     unit: str
     px_per_unit: float
+    origin: tuple[int, int, int] = (0, 0, 0)
 
     @classmethod
-    def of(cls, projections: Projections, spacing_um: tuple[float, float, float] | None) -> Frame:
-        """The frame of a volume with voxels of ``spacing_um`` (z, y, x), or of cubes of unknown size."""
+    def of(
+        cls,
+        projections: Projections,
+        spacing_um: tuple[float, float, float] | None,
+        origin_zyx: tuple[int, int, int] = (0, 0, 0),
+    ) -> Frame:
+        """The frame of what was projected, with voxels of ``spacing_um`` (z, y, x), or cubes of unknown size."""
         step = (1.0, 1.0, 1.0) if spacing_um is None else tuple(float(s) for s in spacing_um[::-1])
         pixels = projections.xy.shape[1], projections.xy.shape[0], projections.xz.shape[0]
         size = tuple(n * b * s for n, b, s in zip(pixels, projections.bins[::-1], step, strict=True))
         scale = min(LONGEST_PX / max(size), LARGEST_ENLARGEMENT / min(step))
-        return cls(size, step, "voxels" if spacing_um is None else "µm", scale)  # type: ignore[arg-type]
+        unit = "voxels" if spacing_um is None else "µm"
+        return cls(size, step, unit, scale, origin_zyx[::-1])  # type: ignore[arg-type]
 
     def placed(self, tree: Tree) -> Tree:
         """A tree in voxels, with positions and radii in the units of the frame; radii follow x."""
-        places = (tree.positions + 0.5) * np.array(self.step)
+        places = (tree.positions - np.array(self.origin) + 0.5) * np.array(self.step)
         return Tree(places, tree.radius * self.step[0], tree.parent, tree.kind)
+
+    def voxels(self, places: Float64Array) -> Float64Array:
+        """Places x y z in the box as voxels of the volume."""
+        return places / np.array(self.step) - 0.5 + np.array(self.origin)
 
     def pixels(self, plane: str) -> tuple[int, int]:
         """Width and height of the picture of a plane."""

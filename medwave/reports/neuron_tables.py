@@ -190,7 +190,7 @@ def branch_tables(tree: Tree, frame: Frame) -> list[Table]:
     longest = float(b.length.max()) or 1.0
     rows = []
     for row in chosen.tolist():
-        x, y, z = tree.positions[b.bottom[row]] / frame.step - 0.5
+        x, y, z = frame.voxels(tree.positions[b.bottom[row]])
         rows.append(
             [
                 Cell(str(row + 1)),
@@ -219,6 +219,7 @@ def run_tables(report: NeuronReport) -> list[Table]:
     rows = [
         ["Name", report.name],
         ["Voxels (z, y, x)", " × ".join(map(str, report.image.shape))],
+        *([["First voxel (z, y, x)", ", ".join(map(str, report.origin))]] if any(report.origin) else []),
         ["Voxel size (z, y, x)", "not known" if spacing is None else " × ".join(f"{s:.4g}" for s in spacing) + " µm"],
     ]
     recorded = record_tables(report.stages, report.files, report.options, report.versions)

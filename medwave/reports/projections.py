@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ import numpy.typing as npt
 from medwave.core.errors import InputError
 from medwave.reports.colours import FloatArray
 from medwave.volumes import LazyVolume
+from medwave.volumes.stack import Box, check_box
 
 LONGEST_PX = 900
 BLOCK_BYTES = 1 << 26
@@ -30,7 +32,7 @@ class Projections:
     """Three maximum projections of one volume.
 
     Attributes:
-        shape: voxels of the volume along z, y, x.
+        shape: voxels that were projected, along z, y, x.
         bins: voxels per pixel along z, y, x.
         xy, xz, zy: float32 pictures, see the conventions of this module.
     """
@@ -43,14 +45,19 @@ class Projections:
 
 
 def project(
-    volume: LazyVolume | npt.NDArray[Any], *, longest_px: int = LONGEST_PX, block_bytes: int = BLOCK_BYTES
+    volume: LazyVolume | npt.NDArray[Any],
+    *,
+    box: Sequence[slice] | None = None,
+    longest_px: int = LONGEST_PX,
+    block_bytes: int = BLOCK_BYTES,
 ) -> Projections:
-    """Project a volume along each axis, holding one block of it at a time.
+    """Project a volume, or a box of it, along each axis, holding one block of it at a time.
 
     Every voxel is read once. For a quick look at a huge OME-Zarr open a coarser level of it.
 
     Args:
         volume: from :func:`medwave.volumes.open_stack`, or an array ``(z, y, x)``.
+        box: three slices along z, y, x of step 1: the part to project; all by default.
         longest_px: largest number of pixels along any axis of a picture.
         block_bytes: largest block to read at once, where the chunks of the file allow it.
 
@@ -61,15 +68,16 @@ def project(
     if longest_px < 1 or block_bytes < 1:
         raise InputError(f"projections need positive sizes, got {longest_px} pixels and blocks of {block_bytes} bytes")
     lazy = volume if isinstance(volume, LazyVolume) else _in_slices(np.asarray(volume))
-    nz, ny, nx = lazy.shape
-    fz, fy, fx = (math.ceil(n / longest_px) for n in lazy.shape)
+    part = check_box(lazy.path, lazy.shape, box)
+    nz, ny, nx = shape = tuple(s.stop - s.start for s in part)
+    fz, fy, fx = (math.ceil(n / longest_px) for n in shape)
     z_px, y_px, x_px = math.ceil(nz / fz), math.ceil(ny / fy), math.ceil(nx / fx)
     xy, xz, zy = (np.full(size, -np.inf, np.float32) for size in ((y_px, x_px), (z_px, x_px), (y_px, z_px)))
-    for box in _blocks(lazy, block_bytes):
-        block = lazy.read(box)
+    for place in _blocks(lazy, part, block_bytes):
+        block = lazy.read(place)
         if block.dtype.kind == "f":
             block[~np.isfinite(block)] = -np.inf
-        z, y, x = (part.start for part in box)
+        z, y, x = (at.start - first.start for at, first in zip(place, part, strict=True))
         _raise(xy, block.max(axis=0), (y, x), (fy, fx))
         _raise(xz, block.max(axis=1), (z, x), (fz, fx))
         _raise(zy, block.max(axis=2).T, (y, z), (fy, fz))
@@ -85,15 +93,18 @@ def _in_slices(array: npt.NDArray[Any]) -> LazyVolume:
     return LazyVolume("volume", array.shape, array.dtype, array.__getitem__, chunks=chunks)
 
 
-def _blocks(volume: LazyVolume, block_bytes: int) -> list[tuple[slice, slice, slice]]:
-    """Boxes that cover the volume: whole chunks, as many as fit, first along x, then y, then z."""
+def _blocks(volume: LazyVolume, box: Box, block_bytes: int) -> list[Box]:
+    """Boxes that cover a box: whole chunks inside it, as many as fit, first along x, then y, then z."""
     size = [min(c, n) for c, n in zip(volume.chunks, volume.shape, strict=True)]
     for axis in (2, 1, 0):
         fit = max(1, block_bytes // (math.prod(size) * volume.dtype.itemsize))
         size[axis] = min(size[axis] * fit, volume.shape[axis])
     spans = [
-        [slice(start, min(start + step, n)) for start in range(0, n, step)]
-        for step, n in zip(size, volume.shape, strict=True)
+        [
+            slice(max(start, part.start), min(start + step, part.stop))
+            for start in range(part.start // step * step, part.stop, step)
+        ]
+        for step, part in zip(size, box, strict=True)
     ]
     return list(itertools.product(*spans))  # type: ignore[arg-type]
 

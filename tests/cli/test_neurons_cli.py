@@ -229,3 +229,17 @@ def test_a_real_neuron_through_the_command_line(medwave, data_folder, tmp_path):
     scores = json.loads(done.out)["scores"]
     assert scores["f1"] >= 0.93
     assert scores["esa"] <= 0.90
+
+
+def test_trace_with_a_report(medwave, files):
+    done = medwave(
+        "trace", files / "image.tif", "-o", files / "t.swc", "--report", files / "p.html", "--gold", files / "gold.swc"
+    )
+    assert done.code == 0, done.err
+    assert done.out.splitlines()[-1] == f"report: {files / 'p.html'}"
+    html = (files / "p.html").read_text(encoding="utf-8")
+    assert "--report" in html
+    assert "F1 within 2 voxels" in html
+    done = medwave("trace", files / "image.tif", "-o", files / "t.swc", "--gold", files / "gold.swc")
+    assert done.code == 2
+    assert "--report" in done.err

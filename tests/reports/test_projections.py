@@ -69,6 +69,18 @@ def test_values_that_are_not_finite_are_left_out():
     assert p.xy.max() == 1
 
 
+@pytest.mark.parametrize("chunks", [(1, 20, 23), (5, 7, 6)])
+def test_a_box_is_projected_alone_and_read_alone(chunks):
+    array = RNG.integers(0, 255, (17, 20, 23)).astype(np.uint8)
+    sizes = []
+    box = (slice(3, 16), slice(None, 9), slice(8, None))
+    p = project(watched(array, chunks, sizes), box=box, block_bytes=300)
+    assert p.shape == (13, 9, 15)
+    np.testing.assert_array_equal(p.xy, array[box].max(axis=0))
+    np.testing.assert_array_equal(p.zy, array[box].max(axis=2).T)
+    assert sum(sizes) == array[box].size
+
+
 def test_sizes_must_be_positive():
     with pytest.raises(InputError, match="positive sizes, got 0 pixels"):
         project(np.ones((3, 3, 3)), longest_px=0)

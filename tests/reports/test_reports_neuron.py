@@ -109,6 +109,21 @@ def test_lines_lie_over_the_fibres_in_all_three_planes(page):
         assert on > 0.5 * grey.max()
 
 
+def test_a_part_of_a_volume_is_shown_in_voxels_of_the_whole(tmp_path):
+    """The same tree over the whole and over a part: branches end at the same voxels, lines at the same fibres."""
+    image, tree = neuron().image, neuron().tree
+    whole, shown = written(tmp_path, NeuronReport("v", image, tree))
+    part, partly = written(
+        tmp_path,
+        NeuronReport("v", project(image, box=(slice(2, 24), slice(8, 72), slice(4, 84))), tree, origin=(2, 8, 4)),
+    )
+    ends = [[row[-1] for row in page.rows if len(row) == 8] for page in (shown, partly)]
+    assert ends[0] == ends[1]
+    assert ["First voxel (z, y, x)", "2, 8, 4"] in partly.rows
+    corners = [points_of(re.search(r'class="tree-line" d="(.*?)"', html)[1]) for html in (whole, part)]
+    assert (corners[0] - corners[1]).mean(axis=0) == pytest.approx([4 * 4, 8 * 4], abs=0.3)
+
+
 def test_what_is_far_from_the_gold_tree_has_its_own_colour(page, tmp_path):
     html, _ = page
     assert all(f'class="{kind}-line" d="M' in html for kind in ("tree", "extra", "gold"))

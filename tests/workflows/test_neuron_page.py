@@ -1,0 +1,111 @@
+"""The page of a trace from its files: units, parts and gold trees come out at the same places."""
+
+import re
+
+import numpy as np
+import pytest
+import tifffile
+
+from medwave.core.errors import InputError, MissingFileError, OutputError
+from medwave.tracing import scale, translate
+from medwave.transforms.neurons import Growth, grow_tree, render_neuron
+from medwave.volumes import read_swc, write_swc
+from medwave.workflows.neuron_page import trace_with_page, write_neuron_page
+from medwave.workflows.options import TraceFileOptions
+
+SHAPE = (24, 72, 84)
+
+
+@pytest.fixture(scope="module")
+def neuron():
+    return render_neuron(grow_tree(SHAPE, Growth(soma_radius=4.0, stems=3), seed=3), SHAPE, seed=3)
+
+
+@pytest.fixture
+def files(neuron, tmp_path):
+    tifffile.imwrite(tmp_path / "image.tif", neuron.image, photometric="minisblack", metadata={"axes": "ZYX"})
+    write_swc(tmp_path / "gold.swc", neuron.tree, units="voxels")
+    return tmp_path
+
+
+def test_a_trace_with_its_page(files):
+    warnings = []
+    tree = trace_with_page(
+        files / "image.tif", files / "tree.swc", files / "page.html", gold=files / "gold.swc",
+        command_line="medwave trace image.tif", on_warning=warnings.append,
+    )  # fmt: skip
+    assert read_swc(files / "tree.swc").length == pytest.approx(tree.length, rel=1e-3)
+    html = (files / "page.html").read_text(encoding="utf-8")
+    assert "image.tif was traced" in html
+    assert "medwave trace image.tif" in html
+    assert 'href="tree.swc"' in html
+    assert warnings[0] in html
+    assert "finished with a warning" in html
+    assert "Against the gold tree" in html
+
+
+def test_micrometres_and_voxels_give_the_same_page(files, neuron):
+    spacing = (2.0, 0.5, 0.5)
+    pages, scores = [], []
+    for units, tree in (("voxels", neuron.tree), ("um", scale(neuron.tree, spacing[::-1], radius_factor=0.5))):
+        options = TraceFileOptions(units=units, spacing=spacing)
+        path = files / f"{units}.html"
+        scores.append(write_neuron_page(path, files / "image.tif", tree, options=options, gold=files / "gold.swc"))
+        pages.append(re.search('class="tree-line" d="(.*?)"', path.read_text(encoding="utf-8"))[1])
+    assert pages[0] == pages[1]
+    assert scores[0].distances.esa == pytest.approx(0, abs=1e-5)
+    assert scores[1].at_tolerance.by_samples.f1 == pytest.approx(1)
+
+
+def test_of_a_gold_tree_only_what_was_looked_at_counts(files, neuron):
+    box = (slice(0, 24), slice(0, 72), slice(20, 84))
+    write_swc(files / "wide.swc", translate(neuron.tree, (10, 0, 0)), units="voxels")
+    tree = translate(neuron.tree, (10, 0, 0))
+    scores = write_neuron_page(
+        files / "p.html", files / "image.tif", tree, options=TraceFileOptions(), gold=files / "wide.swc", box=box
+    )
+    assert scores.gold_topology.length < 0.99 * neuron.tree.length
+    assert scores.at_tolerance.by_samples.recall == pytest.approx(1)
+    html = (files / "p.html").read_text(encoding="utf-8")
+    assert re.search(r"\d\d % of the gold tree lie inside the volume", html)
+    assert "0, 0, 20" in html
+
+
+def test_what_cannot_work_is_said_before_the_trace(files):
+    where = files / "image.tif", files / "tree.swc"
+    with pytest.raises(OutputError, match="absent does not exist"):
+        trace_with_page(*where, files / "absent" / "page.html")
+    with pytest.raises(OutputError, match="would replace its input"):
+        trace_with_page(*where, files / "gold.swc", gold=files / "gold.swc")
+    with pytest.raises(MissingFileError, match=r"none\.swc"):
+        trace_with_page(*where, files / "page.html", gold=files / "none.swc")
+    assert not (files / "tree.swc").exists()
+
+
+def test_a_gold_tree_in_micrometres_needs_the_voxel_size(files, neuron):
+    write_swc(files / "um.swc", neuron.tree, units="um")
+    with pytest.raises(InputError, match=r"um\.swc: is in micrometres.*--spacing"):
+        write_neuron_page(
+            files / "p.html", files / "image.tif", neuron.tree, options=TraceFileOptions(), gold=files / "um.swc"
+        )
+
+
+def test_the_image_is_never_read_whole(files, neuron, monkeypatch):
+    from medwave.volumes import LazyVolume
+
+    boxes, read = [], LazyVolume.read
+
+    def watched(self, box=None):
+        boxes.append(box)
+        return read(self, box)
+
+    monkeypatch.setattr(LazyVolume, "read", watched)
+    write_neuron_page(files / "p.html", files / "image.tif", neuron.tree, options=TraceFileOptions())
+    assert boxes
+    assert all(box is not None for box in boxes)
+
+
+def test_a_tree_of_one_place_is_still_shown(files, neuron):
+    alone = neuron.tree.select(np.array([0]))
+    assert write_neuron_page(files / "p.html", files / "image.tif", alone, options=TraceFileOptions()) is None
+    assert "No branch was found" in (files / "p.html").read_text(encoding="utf-8")
