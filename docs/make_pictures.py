@@ -1,9 +1,12 @@
-"""Make the pictures of the documentation: register the demo pair, and show it in one dark strip.
+"""Make the pictures of the documentation, dark strips of panels under captions.
 
-    python docs/make_pictures.py                 # writes docs/images/registration.jpg, a minute of CPU time
+    python docs/make_pictures.py                 # writes all of docs/images, a minute of CPU time
+    python docs/make_pictures.py --only bands    # one of them
 
-The moving image is shown on its own grid, near its own middle; all panels have one scale in pixels per mm. The
-template is the one that nilearn carries (see :mod:`medwave.workflows.demo_brains`); nothing is downloaded.
+``registration``: the demo pair registered. The moving image is shown on its own grid, near its own middle; all panels
+have one scale in pixels per mm. ``bands``: an axial section under the wavelet transforms, samples as squares; low
+bands in grey, details blue where negative and orange where positive, each level with a range of its own.
+The template is the one that nilearn carries (see :mod:`medwave.workflows.demo_brains`); nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -11,11 +14,14 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import tempfile
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image, ImageDraw, ImageFont
 
 import medwave
@@ -23,6 +29,7 @@ from medwave.core.geometry import Volume
 from medwave.reports import colours, figures
 from medwave.reports.colours import UInt8Array
 from medwave.reports.sections import Section, Sections
+from medwave.wavelets import Pyramid, dwt, named_bands, swt, wavedec, wpdec
 from medwave.workflows.demo_brains import make_brain_sample, true_error_mm
 
 WIDTH_PX = 1600
@@ -34,16 +41,36 @@ LONGEST_MM = 8.0
 LENGTHS = colours.SEQUENTIAL[np.linspace(48, 255, 256).astype(int)]
 CAPTION_COLOUR = (226, 230, 234)
 REMARK_COLOUR = (150, 157, 165)
-JPEG_QUALITY = 90
+JPEG_QUALITY = {"registration": 90, "bands": 78}  # squares of samples compress badly and forgive much
 PLANES = ("axial", "sagittal")
+WAVELET = "bior4.4"
+WORDS = {"L": "low", "H": "high"}
+
+
+class Panel(NamedTuple):
+    """A picture ``(h, w, 3)`` and the two lines above it."""
+
+    caption: str
+    remark: str
+    picture: UInt8Array
 
 
 def main() -> None:
-    """Register the demo pair and write the picture."""
+    """Write the pictures that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=Path(__file__).parent / "images")
-    folder = parser.parse_args().folder
-    folder.mkdir(parents=True, exist_ok=True)
+    parser.add_argument("--only", choices=sorted(PICTURES), action="append", help="by default all")
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    for name in options.only or PICTURES:
+        picture = PICTURES[name]()
+        path = options.folder / f"{name}.jpg"
+        picture.save(path, quality=JPEG_QUALITY[name], subsampling=0, optimize=True)
+        print(f"{path}: {picture.width} x {picture.height} pixels, {path.stat().st_size // 1000} kB")
+
+
+def registration() -> Image.Image:
+    """Register the demo pair and show it."""
     with tempfile.TemporaryDirectory() as scratch:
         sample = make_brain_sample(scratch)
         result = medwave.register(sample.fixed_path, sample.moving_path)
@@ -56,10 +83,17 @@ def main() -> None:
         ("Deformation after the affine", f"{LONGEST_MM:g} mm"),
     )
     panels = panel_rows(result.fixed, result.moving, np.asarray(result.warped.data), result.displacement_voxels)
-    picture = composed(panels, captions)
-    path = folder / "registration.jpg"
-    picture.save(path, quality=JPEG_QUALITY, subsampling=0, optimize=True)
-    print(f"{path}: {picture.width} x {picture.height} pixels, {path.stat().st_size // 1000} kB")
+    return composed(panels, captions)
+
+
+def bands() -> Image.Image:
+    """An axial section of the template under the wavelet transforms."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # nilearn announces removals in its own dependencies at import
+        from nilearn import datasets
+
+        volume = datasets.load_mni152_template(resolution=1).get_fdata(dtype=np.float32)
+    return gallery(band_panels(np.flipud(volume[22:174, 28:212, 92].T)))
 
 
 def panel_rows(
@@ -140,6 +174,89 @@ def composed(rows: list[list[UInt8Array]], captions: Sequence[tuple[str, str]]) 
             strip.paste(panel, (round(middle - panel.width / 2), top + (height - panel.height) // 2))
             top += height + GAP_PX
     return strip
+
+
+def band_panels(image: npt.NDArray[np.float32]) -> list[list[Panel]]:
+    """Rows of panels: one level of the transform; then levels, packets, and the undecimated transform.
+
+    Args:
+        image: ``(H, W)``, both multiples of 8.
+    """
+    x = torch.from_numpy(np.ascontiguousarray(image))[None, None]
+    one = {name: band[0, 0].numpy() for name, band in named_bands(dwt(x, WAVELET, ndim=2), 2).items()}
+    reach = extent(np.stack(list(one.values())[1:]))
+    first = [Panel("Image", "H downwards, W to the right", low_picture(image))]
+    for name, band in one.items():
+        words = " and ".join(f"{WORDS[c]} along {axis}" for c, axis in zip(name, "HW", strict=True))
+        first.append(Panel(name, words, low_picture(band) if name == "LL" else detail_picture(band, reach)))
+    still = swt(x, WAVELET, ndim=2, levels=3)
+    second = [
+        Panel("wavedec", "three levels, the low band top left", pyramid_mosaic(wavedec(x, WAVELET, ndim=2, levels=3))),
+        Panel("wpdec", "every band split again", packet_mosaic(wpdec(x, WAVELET, ndim=2, levels=2)[0, 0].numpy())),
+    ]
+    for level in (1, 2, 3):
+        band = still.band("HL", level)[0, 0].numpy()
+        second.append(Panel(f"swt, HL at level {level}", "a value at every sample", detail_picture(band, extent(band))))
+    return [first, second]
+
+
+def low_picture(band: npt.NDArray[np.float32]) -> UInt8Array:
+    """A low band in grey."""
+    return colours.grey(band, 0.0, float(np.percentile(band, 99.8)))
+
+
+def detail_picture(band: npt.NDArray[np.float32], reach: float) -> UInt8Array:
+    """Details in two colours, black at zero and full at ``reach``."""
+    return colours.colourise(band, colours.DIVERGING_DARK, -reach, reach)
+
+
+def extent(details: npt.NDArray[np.float32]) -> float:
+    """The absolute value that details rarely exceed."""
+    return float(np.percentile(np.abs(details), 98.5))
+
+
+def pyramid_mosaic(pyramid: Pyramid) -> UInt8Array:
+    """Bands in the places of their letters: first letter downwards, second to the right, the low band split again."""
+    picture = low_picture(pyramid.low[0, 0].numpy())
+    for level in range(pyramid.levels, 0, -1):
+        details = pyramid.details[level - 1][0, 0].numpy()
+        lh, hl, hh = (detail_picture(band, extent(details)) for band in details)
+        picture = np.concatenate([np.concatenate([picture, lh], axis=1), np.concatenate([hl, hh], axis=1)])
+    return picture
+
+
+def packet_mosaic(leaves: npt.NDArray[np.float32]) -> UInt8Array:
+    """Leaves of two levels in the places of their letters."""
+    tiles = [low_picture(leaves[0]), *(detail_picture(leaf, extent(leaf)) for leaf in leaves[1:])]
+
+    def square(four: Sequence[UInt8Array]) -> UInt8Array:
+        return np.concatenate([np.concatenate(four[:2], axis=1), np.concatenate(four[2:], axis=1)])
+
+    return square([square(tiles[i : i + 4]) for i in range(0, 16, 4)])
+
+
+def gallery(rows: Sequence[Sequence[Panel]]) -> Image.Image:
+    """Panels of one size under their captions, samples enlarged to squares, on black."""
+    pitch = WIDTH_PX // len(rows[0])
+    height, width = rows[0][0].picture.shape[:2]
+    across = width * max(1, (pitch - GAP_PX) // width)
+    size = (across, across * height // width)
+    sheet = Image.new("RGB", (WIDTH_PX, len(rows) * (CAPTION_PX + size[1] + GAP_PX)))
+    pen = ImageDraw.Draw(sheet)
+    large, small = ImageFont.load_default(size=21), ImageFont.load_default(size=16)
+    for row, panels in enumerate(rows):
+        top = row * (CAPTION_PX + size[1] + GAP_PX)
+        for place, panel in enumerate(panels):
+            middle = (place + 0.5) * pitch
+            pen.text((middle, top + 28), panel.caption, font=large, fill=CAPTION_COLOUR, anchor="mm")
+            pen.text((middle, top + 54), panel.remark, font=small, fill=REMARK_COLOUR, anchor="mm")
+            enlarged = Image.fromarray(panel.picture).resize(size, Image.Resampling.NEAREST)
+            sheet.paste(enlarged, (round(middle - size[0] / 2), top + CAPTION_PX))
+    return sheet
+
+
+PICTURES: dict[str, Callable[[], Image.Image]] = {"registration": registration, "bands": bands}
+"""Name of a picture -> what makes it."""
 
 
 if __name__ == "__main__":

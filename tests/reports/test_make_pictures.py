@@ -57,9 +57,29 @@ def test_the_strip_has_its_width_and_every_caption(program, panels):
         assert (part[program.CAPTION_PX :] > 128).mean() > 0.05
 
 
-def test_the_picture_of_the_first_page_is_there_and_small():
-    path = DOCS / "images/registration.jpg"
-    assert path.stat().st_size < 350_000
+def test_bands_stand_in_the_places_of_their_letters(program):
+    """Stripes that vary along W alone have details in LH alone: the top right of a mosaic, and no other."""
+    stripes = np.tile(np.float32([0, 0, 1, 1, 1, 0, 0, 1]), (64, 8))
+    first, second = program.band_panels(stripes)
+    assert [panel.caption for panel in first] == ["Image", "LL", "LH", "HL", "HH"]
+    bright = {panel.caption: panel.picture.max() for panel in first}
+    assert bright["LH"] > 150
+    assert max(bright["HL"], bright["HH"]) < 60
+    mosaic = second[0].picture.astype(int)
+    assert mosaic.shape == (64, 64, 3)
+    assert mosaic[:32, 32:].max() > 150
+    packets = second[1].picture
+    assert packets.shape == (64, 64, 3)
+    sheet = np.asarray(program.gallery([first, second]))
+    assert sheet.shape[1] == program.WIDTH_PX
+    for part in np.array_split(sheet, 5, axis=1):
+        assert (part[16:42] > 180).any()
+
+
+@pytest.mark.parametrize(("name", "most"), [("registration", 350_000), ("bands", 400_000)])
+def test_the_pictures_are_there_and_small(name, most):
+    path = DOCS / f"images/{name}.jpg"
+    assert path.stat().st_size < most
     with Image.open(path) as picture:
         assert picture.width == 1600
         assert np.asarray(picture).std() > 30
