@@ -27,13 +27,13 @@ HERE = Path(__file__).resolve().parent
 NETWORKS = "neuron_wavesnet_v4,neuron_unet_transposed"
 SETTINGS: dict[str, Any] = {
     "width": 4,
-    "crop": [32, 32, 32],
+    "crop": [16, 64, 64],
     "edge": "ignore",
     "loss": "cross-entropy (1, 5) + Dice",
-    "fit": {"epochs": 8, "steps": 50, "batch": 4, "learning_rate": 2e-3, "average": 0.98},
+    "fit": {"epochs": 6, "steps": 100, "batch": 2, "learning_rate": 4e-3, "average": 0.98},
 }
-COLUMNS = ("iou", "precision", "recall", "cl_dice", "cl_precision", "cl_sensitivity")
-HEADINGS = ("network", "parameters", "seeds", "fibre IoU", "precision", "recall", "clDice", "line precision",
+COLUMNS = ("iou", "precision", "recall", "average_precision", "cl_dice", "cl_precision", "cl_sensitivity")
+HEADINGS = ("network", "parameters", "seeds", "fibre IoU", "precision", "recall", "AP", "clDice", "line precision",
             "line recall", "train CPU s", "RSS GB")  # fmt: skip
 _PACKAGES = ("medwave", "torch", "monai", "numpy", "scikit-image")
 
@@ -133,7 +133,7 @@ def differences(results: dict[str, Any]) -> list[str]:
     shared = sorted(set(a) & set(b))
     return [
         f"{first} - {second}, {title}, seed by seed: " + ", ".join(f"{a[s][name] - b[s][name]:+.3f}" for s in shared)
-        for name, title in (("iou", "fibre IoU"), ("cl_dice", "clDice"))
+        for name, title in (("iou", "fibre IoU"), ("average_precision", "AP"), ("cl_dice", "clDice"))
     ]
 
 
