@@ -67,7 +67,10 @@ class RenderedNeuron:
     tree: Tree
 
 
-def render_neuron(tree: Tree, shape: Shape3, microscope: Microscope | None = None, *, seed: Seed) -> RenderedNeuron:
+def render_neuron(
+    tree: Tree, shape: Shape3, microscope: Microscope | None = None, *, seed: Seed,
+    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
+) -> RenderedNeuron:  # fmt: skip
     """Image a tree: tubes of uneven brightness, blur, background, photon and read noise, 8 bits.
 
     Args:
@@ -75,10 +78,11 @@ def render_neuron(tree: Tree, shape: Shape3, microscope: Microscope | None = Non
         shape: of the image, ``(z, y, x)``.
         microscope: how; a clean bright one by default.
         seed: of the noise.
+        spacing: voxel size ``(z, y, x)`` in units of the radii: in thick slices a tube fills fewer of them.
     """
     scope, rng = microscope or Microscope(), np.random.default_rng(seed)
     drawn = Tree(tree.positions, tree.radius * scope.radius_factor, tree.parent, tree.kind)
-    mask = draw_tubes(drawn, shape, slack=0.0, least_radius=scope.least_radius)
+    mask = draw_tubes(drawn, shape, spacing=spacing, slack=0.0, least_radius=scope.least_radius)
     bright = mask * np.clip(1 + scope.beading * smooth_noise(shape, (3, 12, 12), rng), 0.25, 2).astype(np.float32)
     if scope.dim_share or scope.gap_share:
         bright *= _stretches(drawn, shape, scope, rng)
