@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import importlib.util
 import json
 import shutil
 import subprocess
@@ -26,6 +25,7 @@ from typing import Any
 from _measure import Cost, last_line, machine, run_measured
 from _registration_methods import PACKAGES, SETTINGS
 from _registration_table import markdown, print_tables
+from _results import BenchmarkError, save, versions, write_request
 from rich.console import Console
 
 HERE = Path(__file__).resolve().parent
@@ -33,10 +33,6 @@ PAIRS = "1003:1009,1000:1017,1107:1036,1119:1001"
 METHODS = "medwave,medwave-command,greedy,demons,elastix"
 COMMAND = "medwave-command"
 _MORE_PACKAGES = ("torch", "numba", "numpy")
-
-
-class BenchmarkError(Exception):
-    """Something that the person at the keyboard can change."""
 
 
 def main() -> None:
@@ -81,7 +77,7 @@ class Benchmark:
         self.methods = options.methods.split(",")
         self.pairs = [tuple(pair.split(":")) for pair in options.pairs.split(",")]
         self.files = self._check()
-        self.versions = versions()
+        self.versions = versions((*PACKAGES.values(), *_MORE_PACKAGES))
         self.results = self._load()
 
     def run(self) -> dict[str, Any]:
@@ -175,7 +171,7 @@ class Benchmark:
         affine = {"matrix": matrix, **made_by, **_costs(cost), **score}
         self.results["pairs"][name] = {"affine": affine, "runs": {}}
         self.console.print(f"{name} affine: {cost.cpu_s:.1f} CPU s, Dice {score['dice_common']:.4f}", highlight=False)
-        self._save()
+        save(self.options.output, self.results)
 
     def _cell(self, repeat: int, pair: tuple[str, str], method: str) -> None:
         name = ":".join(pair)
@@ -194,7 +190,7 @@ class Benchmark:
         runs = self.results["pairs"][name]["runs"].setdefault(method, [])
         runs[repeat : repeat + 1] = [run]
         self.console.print(f"{name} {method}: {said}", highlight=False, markup=False)
-        self._save()
+        save(self.options.output, self.results)
 
     def _run(self, pair: tuple[str, str], method: str, folder: Path) -> dict[str, Any]:
         cost = self._measure(method, pair, folder)
@@ -223,7 +219,7 @@ class Benchmark:
             known = self.results["pairs"].get(":".join(pair))
             request = {"fixed": fixed, "moving": moving, "threads": self.options.threads, "folder": str(folder)}
             request["affine"] = known["affine"]["matrix"] if known else None
-            command = [sys.executable, str(HERE / "_registration_methods.py"), method, _write(folder, request)]
+            command = [sys.executable, str(HERE / "_registration_methods.py"), method, write_request(folder, request)]
         cost = run_measured(command, threads=self.options.threads, log=folder / "log.txt")
         if cost.exit_code != 0:
             raise BenchmarkError(f"{method} ended with {cost.exit_code}: {last_line(folder / 'log.txt')}")
@@ -237,45 +233,11 @@ class Benchmark:
 
     def _score(self, request: dict[str, Any]) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
-            command = [sys.executable, str(HERE / "_registration_score.py"), _write(Path(folder), request)]
+            command = [sys.executable, str(HERE / "_registration_score.py"), write_request(Path(folder), request)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise BenchmarkError(f"scoring failed: {(done.stderr.strip().splitlines() or ['no output'])[-1]}")
         return json.loads(done.stdout)
-
-    def _save(self) -> None:
-        output = self.options.output
-        output.parent.mkdir(parents=True, exist_ok=True)
-        partial = output.with_suffix(".partial")
-        partial.write_text(json.dumps(self.results, indent=1) + "\n", encoding="utf-8")
-        partial.replace(output)
-
-
-def versions() -> dict[str, str]:
-    """Versions of medwave, with its commit where it is a checkout, of its peers and of what it builds on."""
-    found = {}
-    for package in dict.fromkeys((*PACKAGES.values(), *_MORE_PACKAGES)):
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    commit = _commit()
-    return found | ({"medwave": f"{found['medwave']}+{commit}"} if commit else {})
-
-
-def _commit() -> str:
-    """Short commit of the medwave that Python finds; empty when it is not a checkout."""
-    spec = importlib.util.find_spec("medwave")
-    if spec is None or spec.origin is None or shutil.which("git") is None:
-        return ""
-    package = Path(spec.origin).parent
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(package), *arguments, "--", "."]
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-
-    commit = git("log", "-1", "--format=%h")
-    return f"{commit}.changed" if commit and git("status", "--porcelain") else commit
 
 
 def _medwave() -> str:
@@ -288,12 +250,6 @@ def _medwave() -> str:
 
 def _costs(cost: Cost) -> dict[str, float]:
     return {"cpu_s": cost.cpu_s, "wall_s": cost.wall_s, "peak_rss_mb": cost.peak_rss_mb}
-
-
-def _write(folder: Path, request: dict[str, Any]) -> str:
-    path = folder / "request.json"
-    path.write_text(json.dumps(request), encoding="utf-8")
-    return str(path)
 
 
 if __name__ == "__main__":
