@@ -16,6 +16,27 @@ def data_folder() -> Path:
     return DATA_FOLDER
 
 
+@pytest.fixture(scope="session")
+def bright_is_fibre(tmp_path_factory) -> Path:
+    """Weights of a fibre network whose answer is known: sigmoid(8 (x - 1)) of the scaled, positive intensity x.
+
+    The image goes untouched through the first convolutions and the skip; all else is 0.
+    """
+    from medwave.models import fibre_network, save_weights
+
+    model = fibre_network("neuron_wavesnet_v4", width=2)
+    with torch.no_grad():
+        for name, tensor in model.named_parameters():
+            if not name.endswith(("1.weight", "4.weight")) or tensor.dim() != 1:  # batch norm stays at 1
+                tensor.zero_()
+        encoder, decoder = model.encoders[0], model.decoders[0]
+        encoder[0].weight[0, 0, 1, 1, 1] = encoder[3].weight[0, 0, 1, 1, 1] = 1
+        decoder[0].weight[0, 2, 1, 1, 1] = decoder[3].weight[0, 0, 1, 1, 1] = 1
+        model.head.weight[1, 0] = 8
+        model.head.bias[1] = -8
+    return save_weights(model, tmp_path_factory.mktemp("weights") / "bright.safetensors", provenance="made by a test")
+
+
 @pytest.fixture(autouse=True)
 def one_seed() -> None:
     torch.manual_seed(0)

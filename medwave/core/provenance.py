@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import platform
 import resource
 import sys
@@ -15,7 +16,9 @@ from pathlib import Path
 
 from medwave.core.files import StrPath
 
-_PACKAGES = ("medwave", "torch", "monai", "numpy", "numba", "scipy", "nibabel", "simpleitk")
+LARGEST_HASHED_BYTES = 1 << 30
+
+_PACKAGES = ("medwave", "torch", "monai", "numpy", "numba", "scipy", "nibabel", "simpleitk", "zarr")
 
 
 @dataclass(frozen=True)
@@ -68,3 +71,30 @@ def sha256(path: StrPath) -> str:
     """Hex digest of a file's bytes."""
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def fingerprint(path: StrPath) -> dict[str, str]:
+    """What tells whether an input is still the same: a digest, and of what.
+
+    Of a file up to 1 GiB its bytes; of a larger one its name, size and time of change; of a folder those of all files
+    in it, since reading a store of terabytes would take longer than the work.
+    """
+    root = Path(path)
+    if root.is_file() and root.stat().st_size <= LARGEST_HASHED_BYTES:
+        return {"sha256": sha256(root), "of": "content"}
+    digest = hashlib.sha256()
+    for name, size, changed in _listing(root):
+        digest.update(f"{name}\0{size}\0{changed}\n".encode())
+    return {"sha256": digest.hexdigest(), "of": "names, sizes and times of change"}
+
+
+def _listing(root: Path) -> Iterator[tuple[str, int, int]]:
+    """Name, size and time of change of a file, or of all files below a folder, in order."""
+    if root.is_file():
+        yield root.name, root.stat().st_size, root.stat().st_mtime_ns
+        return
+    for folder, below, names in os.walk(root):
+        below.sort()
+        for name in sorted(names):
+            file = Path(folder, name)
+            yield file.relative_to(root).as_posix(), file.stat().st_size, file.stat().st_mtime_ns

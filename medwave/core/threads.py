@@ -7,14 +7,27 @@ networks and the loops, and a result never depends on it.
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import torch
 
 _pool: tuple[int, int, ThreadPoolExecutor] | None = None
+
+
+@contextlib.contextmanager
+def limited_threads(count: int) -> Iterator[None]:
+    """Use ``count`` threads in the block, in networks and loops alike; 0 leaves them as they are."""
+    before = torch.get_num_threads()
+    if count:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _executor(workers: int) -> ThreadPoolExecutor:

@@ -66,7 +66,7 @@ def predict_displacement(
         raise InputError(f"precision is one of {', '.join(PRECISIONS)}, got {precision!r}")
     if fixed.ndim != 3 or moving.shape != fixed.shape:
         raise GeometryError(f"moving and fixed must be 3-D of one shape, got {moving.shape} and {fixed.shape}")
-    target = _device(device)
+    target = usable_device(device)
     half = precision == "bfloat16" or (precision == "auto" and native_bfloat16(target))
     pair = [_tensor(name, image, target) for name, image in (("moving", moving), ("fixed", fixed))]
     was_training = model.training
@@ -84,12 +84,18 @@ def predict_displacement(
     return result
 
 
-def _device(name: str | torch.device) -> torch.device:
+def usable_device(name: str | torch.device) -> torch.device:
+    """The device of a name.
+
+    Raises:
+        DeviceError: when torch does not know it or does not see it.
+    """
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).item()  # a device may be known and still hold no values
     except (RuntimeError, AssertionError) as error:
-        raise DeviceError(f'device {str(name)!r} is not usable here ({error}); use "cpu"') from error
+        reason = str(error).splitlines()[0]
+        raise DeviceError(f'device {str(name)!r} is not usable here ({reason}); use "cpu"') from error
     return device
 
 

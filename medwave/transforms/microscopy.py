@@ -7,10 +7,17 @@ never from a cube, so that a prediction does not depend on where cubes lie.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from medwave.core.errors import InputError
+
+_SAMPLE_BOX = (16, 64, 64)
+_SAMPLE_BOXES, _LOOKED_AT = 64, 8192
 
 
 @dataclass(frozen=True)
@@ -36,3 +43,45 @@ class IntensityScale:
     def __call__(self, voxels: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
         """Voxels of the volume on the common scale, float32."""
         return np.arcsinh((np.asarray(voxels, dtype=np.float32) - self.center) / (3.0 * self.width))
+
+
+def sampled_scale(
+    read: Callable[[tuple[slice, slice, slice]], npt.NDArray[np.generic]], shape: tuple[int, int, int]
+) -> IntensityScale:
+    """The scale of a volume that need not fit in memory, from boxes of 16x64x64 voxels spread over it.
+
+    Boxes are visited in a fixed random order until 64 have been found that hold more than one value: a box of one
+    value was never imaged or has been masked out, and says nothing about noise. A volume of few boxes is read whole.
+    The order depends on the shape only, so the scale does not depend on the format of the file, or on cubes.
+
+    Args:
+        read: gives the voxels of a box.
+        shape: the volume (z, y, x).
+
+    Raises:
+        InputError: when every box holds one value only, or a value is not finite.
+    """
+    counts = [-(-n // step) for n, step in zip(shape, _SAMPLE_BOX, strict=True)]
+    total = math.prod(counts)
+    order = np.random.default_rng(0).choice(total, min(total, _LOOKED_AT), replace=False)
+    parts: list[npt.NDArray[np.float32]] = []
+    constant: set[float] = set()
+    for at in order:
+        z, y, x = (
+            slice(i * step, min((i + 1) * step, n))
+            for i, step, n in zip(np.unravel_index(at, counts), _SAMPLE_BOX, shape, strict=True)
+        )
+        voxels = read((z, y, x)).ravel()
+        if not np.isfinite(voxels).all():
+            raise InputError("the volume holds NaN or infinite values; replace them first")
+        if voxels.min() == voxels.max():
+            constant.add(float(voxels[0]))
+            continue
+        parts.append(voxels.astype(np.float32))
+        if len(parts) == _SAMPLE_BOXES:
+            break
+    if not parts:
+        values = " or ".join(f"{v:g}" for v in sorted(constant)[:2])
+        looked = "everywhere" if len(order) == total else f"in {len(order)} places looked at"
+        raise InputError(f"the volume has the value {values} {looked}: it is empty; check that it is the right one")
+    return IntensityScale.of(np.concatenate(parts))

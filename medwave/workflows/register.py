@@ -21,6 +21,7 @@ from medwave.core.errors import DeviceError, GeometryError, InputError
 from medwave.core.files import StrPath
 from medwave.core.geometry import Float64Array, Volume
 from medwave.core.provenance import Stage, StageClock
+from medwave.core.threads import limited_threads
 from medwave.engine.affine import AffineResult, align
 from medwave.engine.loops import CpuLoops, Level, Loops
 from medwave.engine.refine import Progress, Refinement, refine
@@ -165,7 +166,7 @@ def register(
         with clock.stage(name):
             yield
 
-    with _threads(options.threads):
+    with limited_threads(options.threads):
         loops = loops_for(options.device)
         model = None if weights is None else open_network(weights, WiNet)
         with stage("read"):
@@ -225,17 +226,6 @@ def loops_for(device: str) -> Loops:
     from medwave.engine.torch_loops import TorchLoops
 
     return TorchLoops(chosen)
-
-
-@contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    if count:
-        torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _load(
