@@ -57,8 +57,8 @@ def trace(
             from medwave.workflows.neuron_page import trace_with_page
 
             tree = trace_with_page(volume, output, report, gold=gold, command_line=command_line(), **told)
-    _show_warnings(warnings)
-    typer.echo(_counts(tree, options.units))
+    show_warnings(warnings)
+    typer.echo(counts(tree, options.units))
     typer.echo(f"tree: {output}")
     if report is not None:
         typer.echo(f"report: {report}")
@@ -77,7 +77,7 @@ def score(
 
     result = score_file(trace, gold, options=options)
     if result.scores.failed:
-        _show_warnings([f"{trace}: {result.scores.failed}; it counts as the worst"])
+        show_warnings([f"{trace}: {result.scores.failed}; it counts as the worst"])
     if _json(result.as_dict(), json):
         _print_scores(result)
 
@@ -107,9 +107,9 @@ def fix(source: SWC_IN, output: SWC_OUT, *, options: SwcFixOptions) -> None:
 
     warnings: list[str] = []
     before, after = fix_swc(source, output, options=options, on_warning=warnings.append)
-    _show_warnings(warnings)
-    typer.echo(f"before: {_counts(before)}")
-    typer.echo(f"after:  {_counts(after)}")
+    show_warnings(warnings)
+    typer.echo(f"before: {counts(before)}")
+    typer.echo(f"after:  {counts(after)}")
 
 
 @swc.command("convert")
@@ -120,8 +120,8 @@ def convert(source: SWC_IN, output: SWC_OUT, *, options: SwcConvertOptions) -> N
 
     warnings: list[str] = []
     tree = convert_swc(source, output, options=options, on_warning=warnings.append)
-    _show_warnings(warnings)
-    typer.echo(_counts(tree))
+    show_warnings(warnings)
+    typer.echo(counts(tree))
 
 
 def _json(value: Any, target: str | None) -> bool:
@@ -135,12 +135,14 @@ def _json(value: Any, target: str | None) -> bool:
     return target != "-"
 
 
-def _show_warnings(warnings: Sequence[str]) -> None:
+def show_warnings(warnings: Sequence[str]) -> None:
+    """Print what a person should know."""
     for warning in warnings:
         typer.echo(f"warning: {warning}", err=True)
 
 
-def _counts(tree: Tree, unit: str = "") -> str:
+def counts(tree: Tree, unit: str = "") -> str:
+    """A tree in a line."""
     from medwave.tracing import topology
 
     t = topology(tree)

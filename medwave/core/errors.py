@@ -39,3 +39,7 @@ class DeviceError(MedwaveError, RuntimeError):
 
 class MissingPackageError(MedwaveError, ImportError):
     """An optional package is not installed; the message carries the pip line."""
+
+
+class MissingProgramError(MedwaveError, FileNotFoundError):
+    """A program of others is not on the PATH; the message carries the command to run it with."""

@@ -82,23 +82,28 @@ class ApplyOptions:
 
 
 @dataclass(frozen=True)
-class TraceFileOptions:
-    """How a neuron is traced in a file. Lengths are in voxels of x; the rest is as for medwave.tracing.TraceOptions."""
+class VolumeOptions:
+    """How a volume of microscopy is opened."""
+
+    channel: int = option(0, "Channel of the file, from 0.")
+    level: int = option(0, "Resolution of an OME-Zarr, 0 the finest; its voxels are those of the results.")
+    axes: str | None = option(None, "Meaning of the axes of a TIFF that says it wrongly, such as ZYX or CZYX.")
+    spacing: tuple[float, float, float] | None = option(
+        None, "Voxel size in micrometres, in place of what the file says."
+    )
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+
+
+@dataclass(frozen=True)
+class TreeOptions(VolumeOptions):
+    """How a tree is made of a foreground, and written. Lengths are in voxels of x."""
 
     units: str = option(
         "voxels",
         "Units of the tree: voxels of the input (counted from 0), or um: micrometres.",
         choices=("voxels", "um"),
-    )
-    spacing: tuple[float, float, float] | None = option(
-        None, "Voxel size in micrometres, in place of what the file says."
-    )
-    kind: str = option(
-        "image", "What the volume holds: grey values, fibre where not 0, or probabilities.",
-        choices=("image", "mask", "probability"),
-    )  # fmt: skip
-    threshold: float | None = option(
-        None, "Voxels above it are foreground, in the values of the volume. By itself: 0.5, or above the background."
     )
     root: tuple[float, float, float] | None = option(
         None, "Position of the soma in voxels; by itself the thickest bright place."
@@ -115,12 +120,24 @@ class TraceFileOptions:
         0.1, "Refuse to trace when more of the volume is foreground.", name="largest_foreground"
     )
     resample_step: float = option(2.0, "Distance between nodes; 0 keeps every voxel.", name="step")
-    channel: int = option(0, "Channel of the file, from 0.")
-    level: int = option(0, "Resolution of an OME-Zarr, 0 the finest; its voxels are those of the tree.")
-    axes: str | None = option(None, "Meaning of the axes of a TIFF that says it wrongly, such as ZYX or CZYX.")
+    tracer: str = option(
+        "medwave",
+        "Who traces: medwave, or vaa3d: its APP2, when vaa3d is on the PATH (else its command is shown).",
+        choices=("medwave", "vaa3d"),
+    )
 
-    def __post_init__(self) -> None:
-        check_choices(self)
+
+@dataclass(frozen=True)
+class TraceFileOptions(TreeOptions):
+    """How a neuron is traced in a file. The rest is as for medwave.tracing.TraceOptions."""
+
+    kind: str = option(
+        "image", "What the volume holds: grey values, fibre where not 0, or probabilities.",
+        choices=("image", "mask", "probability"),
+    )  # fmt: skip
+    threshold: float | None = option(
+        None, "Voxels above it are foreground, in the values of the volume. By itself: 0.5, or above the background."
+    )
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ LEAVES = {
     "OutputError": OSError,
     "DeviceError": RuntimeError,
     "MissingPackageError": ImportError,
+    "MissingProgramError": FileNotFoundError,
 }
 
 
