@@ -17,5 +17,7 @@ __getattr__, __dir__ = exports(
         "register": "medwave.workflows.register",
         "apply_transform": "medwave.workflows.apply",
         "evaluate": "medwave.workflows.evaluate",
+        "segment": "medwave.workflows.segment",
+        "reconstruct": "medwave.workflows.reconstruct",
     },
 )

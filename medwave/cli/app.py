@@ -7,7 +7,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from medwave import __version__
-from medwave.cli import neurons, register, train, transforms
+from medwave.cli import networks, neurons, register, train, transforms
 from medwave.core.errors import MedwaveError
 
 _INTERRUPTED = 130
@@ -25,6 +25,8 @@ app.add_typer(demo, name="demo")
 app.command("register")(register.register)
 app.command("apply")(transforms.apply)
 app.command("evaluate")(transforms.evaluate)
+app.command("segment")(networks.segment)
+app.command("reconstruct")(networks.reconstruct)
 app.command("trace")(neurons.trace)
 app.command("score")(neurons.score)
 app.add_typer(neurons.swc, name="swc")

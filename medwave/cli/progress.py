@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import shlex
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -43,3 +45,47 @@ def progress() -> Iterator[tuple[Callable[[str], None], Callable[[Any], None]]]:
             )
 
         yield on_stage, on_progress
+
+
+@contextlib.contextmanager
+def block_progress() -> Iterator[tuple[Callable[[str], None], Callable[[Any], None]]]:
+    """Callbacks for the name of each stage, and for each block of a segmentation: how many are done, time left."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        lines = _BlockLines()
+        yield lambda name: typer.echo(f"medwave: {name}", err=True), lines
+        return
+    columns = (TextColumn("{task.description:<40}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("start", total=None)
+        yield (
+            lambda name: bar.reset(task, total=None, description=name),
+            lambda at: bar.update(task, total=at.total, completed=at.done, description=describe_blocks(at)),
+        )
+
+
+def describe_blocks(at: Any) -> str:
+    """Progress in words."""
+    left = "" if at.seconds_left is None else f", about {_duration(at.seconds_left)} left"
+    return f"segment, {at.done} of {at.total} blocks{left}"
+
+
+class _BlockLines:
+    """A plain line at the first and the last block, and otherwise one in half a minute at most."""
+
+    def __init__(self) -> None:
+        self.last = -math.inf
+
+    def __call__(self, at: Any) -> None:
+        if at.done == at.total or time.monotonic() - self.last >= 30:
+            self.last = time.monotonic()
+            typer.echo(f"medwave: {describe_blocks(at)}", err=True)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,42 @@
+"""Options of the jobs that run a fibre network, made as those of :mod:`medwave.workflows.options`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from medwave.core.errors import InputError
+from medwave.workflows.options import TreeOptions, VolumeOptions, option
+
+
+@dataclass(frozen=True)
+class SegmentOptions(VolumeOptions):
+    """How fibres are segmented."""
+
+    threshold: float = option(0.5, "Voxels whose probability is above it are fibre, 0 to 1.")
+    region: str | None = option(
+        None, "Part to segment, z0:z1,y0:y1,x0:x1 in voxels; a bound left out is that of the volume."
+    )
+    skip_empty: bool = option(
+        True,
+        "Pass over cubes of pure background: nowhere in them are 4x4x4 voxels on average brighter than the median of "
+        "the volume by 0.7 of its noise.",
+    )
+    precision: str = option(
+        "auto",
+        "Numbers in the network; auto: bfloat16 where the device multiplies it natively, else float32.",
+        choices=("auto", "float32", "bfloat16"),
+    )
+    device: str = option("cpu", "Where the network runs: cpu, cuda, cuda:1, ...")
+    threads: int = option(0, "CPU threads; 0 takes all that torch would use.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.threshold < 1:
+            raise InputError(f"threshold: a probability between 0 and 1, got {self.threshold}")
+        if self.threads < 0:
+            raise InputError(f"threads: a number of threads or 0 for all, got {self.threads}")
+
+
+@dataclass(frozen=True)
+class ReconstructOptions(TreeOptions, SegmentOptions):
+    """How a neuron is reconstructed: segmented, then traced. Lengths are in voxels of x."""

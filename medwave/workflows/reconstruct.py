@@ -1,0 +1,231 @@
+"""Reconstruct a neuron: a volume of any microscopy format in; probabilities, a mask and a tree out.
+
+The volume is segmented (:mod:`medwave.workflows.segment`), its probabilities are traced, and the tree is scored where a
+true one is given. Positions in ``tree.swc`` are x y z; in voxels they count voxel centres of the input as it is, from
+0, also where only a region of it was looked at. ``run.json`` comes last and marks a complete run. Repeated with other
+options of tracing, a run keeps its probabilities and traces anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from medwave import __version__
+from medwave.core.errors import InputError, MissingFileError
+from medwave.core.files import StrPath, json_text, write_json
+from medwave.core.provenance import Stage, StageClock, fingerprint, versions
+from medwave.core.tree import Tree
+from medwave.models import shipped_weights
+from medwave.tracing import topology, translate
+from medwave.volumes import open_stack, read_swc, read_swc_units
+from medwave.workflows.neuron_page import write_neuron_page
+from medwave.workflows.options import ScoreOptions
+from medwave.workflows.options_neurons import ReconstructOptions
+from medwave.workflows.run_folder import MARK
+from medwave.workflows.score import ScoredFiles
+from medwave.workflows.segment import BlockProgress, Segmentation, parse_region, segment_into
+from medwave.workflows.segment_store import MASK, PROBABILITY
+from medwave.workflows.trace import (
+    check_memory,
+    check_spacing,
+    doubts,
+    header,
+    make_tree,
+    trace_options,
+    write_tree,
+)
+
+TREE, REPORT = "tree.swc", "report.html"
+FILES = {
+    "tree": (TREE, "the tree, in the units of its header"),
+    "probability": (PROBABILITY, "probability of fibre, 0 to 255 for 0 to 1, OME-Zarr"),
+    "mask": (MASK, "255 where the probability is above the threshold, OME-Zarr"),
+    "record": (MARK, "what was run, on what, and what came out"),
+}
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """The result of :func:`reconstruct`.
+
+    Attributes:
+        segmentation: the probabilities and the mask.
+        tree: in the units of the options, as written: voxels of the input, or micrometres.
+        scores: how it compares, in voxels, with what of the true tree lies in the region, when one was given.
+        options: the options used, the precision resolved.
+        stages: cost of each step of this run.
+        warnings: what a person should know.
+    """
+
+    segmentation: Segmentation
+    tree: Tree
+    scores: ScoredFiles | None
+    options: ReconstructOptions
+    stages: tuple[Stage, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def folder(self) -> Path:
+        """Where everything lies."""
+        return self.segmentation.folder
+
+
+def reconstruct(
+    volume: StrPath,
+    output: StrPath,
+    *,
+    gold: StrPath | None = None,
+    weights: StrPath | None = None,
+    options: ReconstructOptions | None = None,
+    command_line: str = "",
+    on_stage: Callable[[str], None] | None = None,
+    on_progress: Callable[[BlockProgress], None] | None = None,
+    **changes: Any,
+) -> Reconstruction:
+    """Reconstruct the neurons of a volume into a folder; repeated after an interruption it goes on where it was.
+
+    Args:
+        volume: anything :func:`medwave.volumes.open_stack` opens.
+        output: the folder; made when absent.
+        gold: SWC file of the true tree, to score the trace with; in the units of the options unless it says so.
+        weights: weights of a fibre network (safetensors); by default those that come with medwave.
+        options: all options; single ones can be given by name: ``reconstruct(v, o, units="um")``.
+        command_line: the command that repeats the run, for the record.
+        on_stage: told the name of each step when it begins.
+        on_progress: told about each block of the segmentation.
+
+    Raises:
+        MedwaveError: one of its leaves, for an unusable volume, weights, device or gold tree, nothing to trace, or a
+            folder that cannot be written or holds something else.
+    """
+    options = replace(options or ReconstructOptions(), **changes)
+    clock, notes = StageClock(), []
+    asked = request(volume, gold, weights, options)
+
+    @contextlib.contextmanager
+    def stage(name: str) -> Iterator[None]:
+        if on_stage:
+            on_stage(name)
+        with clock.stage(name):
+            yield
+
+    _check(volume, gold, options, notes.append)
+    result = segment_into(Path(output), volume, weights, options, on_stage, on_progress)
+    notes += result.warnings
+    options = replace(options, precision=result.options.precision)
+    with stage("trace"):
+        probability, image = _read(result, options)
+        tree = _traced(result, probability, image, options)
+    with stage("write"):
+        notes += doubts(tree, image)
+        written = _written(result, tree, options)
+    made = Reconstruction(result, written, None, options, (*result.stages, *clock.stages), tuple(notes))
+    with stage("report"):
+        scores = _page(made, gold, command_line)
+    made = replace(made, scores=scores, stages=(*result.stages, *clock.stages))
+    _record(made, asked, gold, command_line)
+    return made
+
+
+def _check(volume: StrPath, gold: StrPath | None, options: ReconstructOptions, warn: Callable[[str], None]) -> None:
+    """What would go wrong after hours of segmentation goes wrong now."""
+    with open_stack(
+        volume, channel=options.channel, level=options.level, axes=options.axes, spacing_um=options.spacing
+    ) as opened:
+        check_spacing(volume, opened.spacing_um, options.units, warn)
+        region = parse_region(options.region, opened.shape)
+        check_memory(
+            opened, math.prod(region.shape),
+            "reconstruct a --region or a coarser --level of an OME-Zarr, or only segment it (medwave segment)",
+        )  # fmt: skip
+    trace_options(options, opened.spacing_um, kind="probability", threshold=options.threshold)
+    if gold is not None:
+        read_swc(gold)
+        if (read_swc_units(gold) or options.units) == "um" and opened.spacing_um is None:
+            raise InputError(f"{gold}: is in micrometres, {volume} does not tell its voxel size; give --spacing z,y,x")
+
+
+def _read(result: Segmentation, options: ReconstructOptions) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.generic]]:
+    """Probabilities and voxels of the region."""
+    with open_stack(result.probability) as opened:
+        probability = opened.read(result.region.slices)
+    with open_stack(
+        result.volume, channel=options.channel, level=options.level, axes=options.axes, spacing_um=options.spacing
+    ) as opened:
+        return probability, opened.read(result.region.slices)
+
+
+def _traced(
+    result: Segmentation, probability: npt.NDArray[np.uint8], image: npt.NDArray[np.generic],
+    options: ReconstructOptions,
+) -> Tree:  # fmt: skip
+    """The tree in voxels of the region."""
+    how = trace_options(options, result.spacing_um, kind="probability", threshold=options.threshold)
+    if how.roots is not None:
+        start = result.region.start
+        how = replace(how, roots=tuple((z - start[0], y - start[1], x - start[2]) for z, y, x in how.roots))
+    return make_tree(probability, result.volume, result.folder / TREE, how, options.tracer)
+
+
+def _written(result: Segmentation, tree: Tree, options: ReconstructOptions) -> Tree:
+    """Write the tree in voxels of the input or micrometres; returns it so."""
+    moved = translate(tree, np.array(result.region.start[::-1], dtype=np.float64))
+    comments = [
+        *header(result.volume, result.shape, result.spacing_um, options),
+        f"fibre by network: {result.record['weights']['model']}, weights {result.record['weights']['sha256'][:16]}, "
+        f"probability above {options.threshold:g}",
+    ]
+    if options.region is not None:
+        comments.append(f"only region {options.region} (z y x) was looked at")
+    return write_tree(result.folder / TREE, moved, result.spacing_um, options, comments)
+
+
+def request(
+    volume: StrPath, gold: StrPath | None, weights: StrPath | None, options: ReconstructOptions
+) -> dict[str, Any]:
+    """What a run was asked for, as plain values: a complete run that was asked the same need not be repeated.
+
+    Raises:
+        MissingFileError: when a file is not there.
+    """
+    inputs = {"volume": volume, "gold": gold, "weights": weights or shipped_weights("neuron")}
+    for path in inputs.values():
+        if path is not None and not Path(path).exists():
+            raise MissingFileError(f"{path}: no such file or folder; check the name")
+    seen = {role: None if path is None else fingerprint(path) for role, path in inputs.items()}
+    return json.loads(json_text({**seen, "options": asdict(options)}))
+
+
+def _page(made: Reconstruction, gold: StrPath | None, command_line: str) -> ScoredFiles | None:
+    """Write the report; how the tree compares with the true one."""
+    result = made.segmentation
+    scores = write_neuron_page(
+        made.folder / REPORT, result.volume, made.tree, options=made.options, probability=result.probability,
+        mask=result.mask, gold=gold, box=result.region.slices, stages=made.stages, warnings=made.warnings, files=FILES,
+        command_line=command_line,
+    )  # fmt: skip
+    if gold is None or scores is None:
+        return None
+    return ScoredFiles(made.folder / TREE, Path(gold), scores, ScoreOptions(), "voxels")
+
+
+def _record(made: Reconstruction, asked: dict[str, Any], gold: StrPath | None, command_line: str) -> None:
+    """Write ``run.json``."""
+    record = {**made.segmentation.record, "options": asdict(made.options), "warnings": made.warnings}
+    if gold is not None:
+        record["inputs"] = {**record["inputs"], "gold": {"path": str(gold), **asked["gold"]}}
+    write_json(made.folder / MARK, {
+        "medwave": __version__, "command": command_line, **record, "tree": topology(made.tree)._asdict(),
+        "request": asked, "scores": None if made.scores is None else made.scores.as_dict(),
+        "stages": [asdict(stage) for stage in made.stages],
+        "files": {name: path for name, (path, _) in FILES.items()} | {"report": REPORT}, "versions": versions(),
+    })  # fmt: skip

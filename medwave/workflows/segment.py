@@ -1,0 +1,301 @@
+"""Segment fibres: a volume of any microscopy format and any size in, probabilities and a mask out, as OME-Zarr.
+
+``probability.ome.zarr`` holds 0 to 255 for a probability of 0 to 1, ``mask.ome.zarr`` 255 where it is above the
+threshold, both with all voxels of the input (0 outside the region) and a pyramid of coarser levels. ``run.json`` comes
+last and marks a complete run. A run that was interrupted goes on when it is repeated (see
+:mod:`medwave.workflows.segment_store`); how cubes are cut, blended and passed over says :mod:`medwave.engine.fibres`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from medwave import __version__
+from medwave.core.errors import GeometryError, InputError
+from medwave.core.files import StrPath, write_json
+from medwave.core.provenance import Stage, StageClock, fingerprint, versions
+from medwave.core.threads import limited_threads
+from medwave.cubes import Box
+from medwave.cubes.plan import CubePlan, Triple
+from medwave.engine.fibres import BLOCK, CubeCount, FibrePredictor, blocks_within, fibre_plan, predict_fibres
+from medwave.models import FibreNet, open_network, shipped_weights
+from medwave.models.weights import read_weights_info
+from medwave.transforms.microscopy import IntensityScale, sampled_scale
+from medwave.volumes import LazyVolume, open_stack
+from medwave.workflows.options_neurons import SegmentOptions
+from medwave.workflows.run_folder import MARK, result_folder
+from medwave.workflows.segment_store import MASK, PROBABILITY, SegmentStore, as_bytes, keep_input, write_mask
+
+
+@dataclass(frozen=True)
+class BlockProgress:
+    """How far a segmentation is.
+
+    Attributes:
+        done, total: blocks, those of earlier runs included.
+        seconds_left: estimate from this run; None before its first block.
+    """
+
+    done: int
+    total: int
+    seconds_left: float | None
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """The result of :func:`segment`.
+
+    Attributes:
+        folder: where it lies.
+        volume: the input.
+        shape: voxels of the input, (z, y, x).
+        spacing_um: voxel size along z, y, x, or None when unknown.
+        region: the part that was segmented.
+        fibre_voxels: how many voxels are fibre.
+        blocks, blocks_before: blocks of the region; those that an earlier run had finished.
+        cubes: what this run predicted and passed over.
+        options: the options used, the precision resolved.
+        record: everything about the run but its stages, as it stands in ``run.json``.
+        stages: cost of each step of this run.
+        warnings: what a person should know.
+    """
+
+    folder: Path
+    volume: Path
+    shape: Triple
+    spacing_um: tuple[float, float, float] | None
+    region: Box
+    fibre_voxels: int
+    blocks: int
+    blocks_before: int
+    cubes: CubeCount
+    options: SegmentOptions
+    record: dict[str, Any]
+    stages: tuple[Stage, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def probability(self) -> Path:
+        """The OME-Zarr of probabilities."""
+        return self.folder / PROBABILITY
+
+    @property
+    def mask(self) -> Path:
+        """The OME-Zarr of fibre and background."""
+        return self.folder / MASK
+
+    @property
+    def fibre_share(self) -> float:
+        """Share of the region that is fibre."""
+        return self.fibre_voxels / math.prod(self.region.shape)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """An opened volume with all that shapes its probabilities."""
+
+    volume: LazyVolume
+    region: Box
+    scale: IntensityScale
+    predictor: FibrePredictor
+    plan: CubePlan
+    blocks: list[Box]
+    pinned: dict[str, Any]
+    provenance: dict[str, Any]
+
+
+def segment(
+    volume: StrPath,
+    output: StrPath,
+    *,
+    weights: StrPath | None = None,
+    options: SegmentOptions | None = None,
+    command_line: str = "",
+    on_stage: Callable[[str], None] | None = None,
+    on_progress: Callable[[BlockProgress], None] | None = None,
+    **changes: Any,
+) -> Segmentation:
+    """Segment the fibres of a volume into a folder; repeated after an interruption it goes on where it was.
+
+    Args:
+        volume: anything :func:`medwave.volumes.open_stack` opens.
+        output: the folder; made when absent.
+        weights: weights of a fibre network (safetensors); by default those that come with medwave.
+        options: all options; single ones can be given by name: ``segment(v, o, threshold=0.4)``.
+        command_line: the command that repeats the run, for the record.
+        on_stage: told the name of each step when it begins.
+        on_progress: told about each block.
+
+    Raises:
+        MedwaveError: one of its leaves, for an unusable volume, weights or device, or a folder that cannot be written
+            or holds something else.
+    """
+    options = replace(options or SegmentOptions(), **changes)
+    result = segment_into(Path(output), volume, weights, options, on_stage, on_progress)
+    stages = [asdict(stage) for stage in result.stages]
+    write_json(result.folder / MARK, {
+        "medwave": __version__, "command": command_line, **result.record, "stages": stages,
+        "files": {"probability": PROBABILITY, "mask": MASK}, "versions": versions(),
+    })  # fmt: skip
+    return result
+
+
+def segment_into(
+    output: Path, volume: StrPath, weights: StrPath | None, options: SegmentOptions,
+    on_stage: Callable[[str], None] | None, on_progress: Callable[[BlockProgress], None] | None,
+) -> Segmentation:  # fmt: skip
+    """As :func:`segment`, but ``run.json`` is left to the caller; that of an earlier run is taken away."""
+    clock = StageClock()
+
+    @contextlib.contextmanager
+    def stage(name: str) -> Iterator[None]:
+        if on_stage:
+            on_stage(name)
+        with clock.stage(name):
+            yield
+
+    with limited_threads(options.threads), _opened(volume, options) as opened, _naming(volume):
+        with stage("look"):
+            job = prepare(opened, weights, options)
+        with result_folder(output) as folder:
+            keep_input(folder, volume)
+            store = SegmentStore(folder, job.pinned)
+            (folder / MARK).unlink(missing_ok=True)
+            with store.open(opened.shape, opened.spacing_um) as image:
+                before, cubes = len(store.finished), CubeCount()
+                with stage("segment"):
+                    _predict(job, store, image, cubes, options.skip_empty, on_progress)
+                with stage("mask"):
+                    fibre = write_mask(folder, image, job.blocks, options.threshold)
+    options = replace(options, precision=job.predictor.precision)
+    doubts = [] if fibre else [f"{volume}: no voxel has a probability above {options.threshold:g}: the mask is empty"]
+    record = {
+        "warnings": doubts,
+        "options": asdict(options),
+        "inputs": {"volume": {"path": str(volume), **job.pinned["volume"]}},
+        "weights": job.provenance,
+        "shape_zyx": opened.shape,
+        "spacing_um_zyx": opened.spacing_um,
+        "region_zyx": [job.region.start, job.region.stop],
+        "cubes": {"size": job.plan.size, "stride": job.plan.stride, **asdict(cubes)},
+        "blocks": {"size": BLOCK, "count": len(job.blocks), "finished_before": before},
+        "intensities": asdict(job.scale),
+        "fibre_voxels": fibre,
+    }
+    return Segmentation(
+        output, Path(volume), opened.shape, opened.spacing_um, job.region, fibre, len(job.blocks), before, cubes,
+        options, record, tuple(clock.stages), tuple(doubts),
+    )  # fmt: skip
+
+
+def prepare(volume: LazyVolume, weights: StrPath | None, options: SegmentOptions) -> _Job:
+    """Check everything that can be wrong before a folder is touched, and lay the cubes.
+
+    Raises:
+        MedwaveError: for unusable weights, a device that is not there, a region outside, or a volume of one value.
+    """
+    region = parse_region(options.region, volume.shape)
+    path = Path(weights) if weights is not None else shipped_weights("neuron")
+    model, info = load_fibre_network(path), read_weights_info(path)
+    seen = fingerprint(path)["sha256"]
+    scale = sampled_scale(volume.read, volume.shape)
+    predictor = FibrePredictor(model, scale, device=options.device, precision=options.precision)
+    plan = fibre_plan(volume.shape)
+    pinned = {
+        "volume": fingerprint(volume.path),
+        "channel": options.channel,
+        "level": options.level,
+        "axes": options.axes,
+        "spacing": volume.spacing_um,
+        "region": [region.start, region.stop],
+        "weights": seen,
+        "precision": predictor.precision,
+        "skip_empty": options.skip_empty,
+        "cubes": [plan.size, plan.stride],
+        "blocks": BLOCK,
+    }
+    provenance = {"path": str(path), "sha256": seen, **asdict(info)}
+    return _Job(volume, region, scale, predictor, plan, blocks_within(volume.shape, region), pinned, provenance)
+
+
+def load_fibre_network(path: Path) -> FibreNet:
+    """The network of a weight file.
+
+    Raises:
+        MedwaveError: when the file is absent, damaged, no safetensors, or not of a network for fibres in one channel.
+    """
+    model = open_network(path, FibreNet)
+    if model.in_channels != 1 or model.head.out_channels != 2:
+        raise InputError(
+            f"{path}: segmentation needs a network that tells fibre from background in one channel, this one has "
+            f"{model.in_channels} channels and {model.head.out_channels} classes; give other --weights"
+        )
+    return model
+
+
+def parse_region(text: str | None, shape: Triple) -> Box:
+    """The box of ``"z0:z1,y0:y1,x0:x1"``; a bound that is left out is that of the volume.
+
+    Raises:
+        InputError: when it is written otherwise.
+        GeometryError: when it is empty or reaches beyond the volume.
+    """
+    if text is None:
+        return Box((0, 0, 0), shape)
+    try:
+        bounds = [part.split(":") for part in text.split(",")]
+        (z, y, x) = [
+            (int(start) if start.strip() else 0, int(stop) if stop.strip() else n)
+            for (start, stop), n in zip(bounds, shape, strict=True)
+        ]
+    except ValueError:
+        raise InputError(f"region: three ranges z0:z1,y0:y1,x0:x1 are needed, got {text!r}") from None
+    if not all(0 <= start < stop <= n for (start, stop), n in zip((z, y, x), shape, strict=True)):
+        raise GeometryError(
+            f"region: {text} is to hold a voxel and lie within the volume of {shape} (z, y, x) voxels; choose another"
+        )
+    return Box((z[0], y[0], x[0]), (z[1], y[1], x[1]))
+
+
+def _predict(
+    job: _Job, store: SegmentStore, image: Any, cubes: CubeCount, skip_empty: bool,
+    on_progress: Callable[[BlockProgress], None] | None,
+) -> None:  # fmt: skip
+    """Write the blocks that are not finished yet."""
+    left = [block for block in job.blocks if block.start not in store.finished]
+    began, total = time.monotonic(), len(job.blocks)
+    if on_progress:
+        on_progress(BlockProgress(total - len(left), total, None))
+    predicted = predict_fibres(
+        job.predictor, job.plan, left, read=lambda box: job.volume.read(box.slices), shape=job.volume.shape,
+        skip_empty=skip_empty, count=cubes,
+    )  # fmt: skip
+    for n, (block, probability) in enumerate(predicted, 1):
+        image.write(block.slices, as_bytes(probability))
+        store.finish(block)
+        if on_progress:
+            per_block = (time.monotonic() - began) / n
+            on_progress(BlockProgress(total - len(left) + n, total, per_block * (len(left) - n)))
+
+
+def _opened(volume: StrPath, options: SegmentOptions) -> LazyVolume:
+    return open_stack(
+        volume, channel=options.channel, level=options.level, axes=options.axes, spacing_um=options.spacing
+    )
+
+
+@contextlib.contextmanager
+def _naming(volume: StrPath) -> Iterator[None]:
+    """Errors about values name the volume."""
+    try:
+        yield
+    except (InputError, GeometryError) as error:
+        if str(error).startswith("the "):
+            raise type(error)(f"{volume}: {error}") from None
+        raise

@@ -1,0 +1,212 @@
+"""The folder of a segmentation while it grows: what it holds, which blocks are finished, and who is writing.
+
+``segmentation.json`` pins everything that shapes a probability: the input, the weights, where cubes lie. A run with
+other values is refused. ``segmentation.blocks`` gets a line when a block of ``probability.ome.zarr`` is written, so
+that a killed run goes on with the next; a line that a kill cut short does not count, and its block is written again,
+with the same values. The mask follows from the probability alone, and is made anew by every run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from medwave.core.errors import MedwaveError, OutputError
+from medwave.core.files import StrPath, json_text, write_json
+from medwave.cubes import Box
+from medwave.cubes.plan import Triple
+from medwave.volumes import OmeZarrImage, build_pyramid, create_ome_zarr
+
+PROBABILITY, MASK = "probability.ome.zarr", "mask.ome.zarr"
+RECORD, JOURNAL = "segmentation.json", "segmentation.blocks"
+FORMAT = "medwave-segmentation-1"
+FIBRE = 255
+"""Value of fibre in a mask."""
+
+
+def keep_input(folder: Path, volume: StrPath) -> None:
+    """Refuse a folder in which a result would replace the input.
+
+    Raises:
+        OutputError: naming the input.
+    """
+    for target in (folder / PROBABILITY, folder / MASK):
+        if target.exists() and Path(volume).exists() and target.samefile(volume):
+            raise OutputError(f"{volume}: a result would replace this input; choose another output folder")
+
+
+class SegmentStore:
+    """A segmentation that begins or goes on.
+
+    Args:
+        folder: where it lies.
+        pinned: what may not change between the runs that make it, as plain values.
+
+    Attributes:
+        finished: starts of the blocks that are written.
+
+    Raises:
+        OutputError: when the folder holds another segmentation or foreign results, another run is writing there, or
+            it cannot be written.
+    """
+
+    def __init__(self, folder: Path, pinned: dict[str, Any]) -> None:
+        self.folder = folder
+        self.pinned: dict[str, Any] = json.loads(json_text(pinned))
+        self.finished: set[Triple] = set()
+        self._known = self._check()
+        self._journal = -1
+
+    @contextlib.contextmanager
+    def open(self, shape: Triple, spacing_um: Sequence[float] | None) -> Iterator[OmeZarrImage]:
+        """The probability to write blocks to; the folder is ours until the block ends.
+
+        Raises:
+            OutputError: when another run is writing there, or it cannot be written.
+        """
+        with _writing(self.folder / JOURNAL):
+            self._journal = os.open(self.folder / JOURNAL, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            self._lock()
+            self._read_journal()
+            write_json(self.folder / RECORD, {"format": FORMAT, **self.pinned})
+            yield self._image(shape, spacing_um)
+        finally:
+            os.close(self._journal)
+            self._journal = -1
+
+    def finish(self, block: Box) -> None:
+        """Note that a block is written.
+
+        Raises:
+            OutputError: when that cannot be written.
+        """
+        with _writing(self.folder / JOURNAL):
+            line = " ".join(map(str, block.start)) + "\n"
+            if os.write(self._journal, line.encode()) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.finished.add(block.start)
+
+    def _check(self) -> bool:
+        """Whether the folder holds this segmentation already; any other is refused."""
+        path = self.folder / RECORD
+        if not path.exists():
+            there = [name for name in (PROBABILITY, MASK) if (self.folder / name).exists()]
+            if there:
+                raise OutputError(
+                    f"{self.folder}: holds {there[0]}, but no {RECORD} of the run that made it; choose another folder"
+                )
+            return False
+        try:
+            known = json.loads(path.read_text(encoding="utf-8"))
+            if known.pop("format") != FORMAT:
+                raise ValueError
+        except (OSError, ValueError, KeyError, AttributeError):
+            raise OutputError(f"{path}: not a usable record of a segmentation; choose another folder") from None
+        other = [name for name in self.pinned if known.get(name) != self.pinned[name]]
+        if other:
+            said = ", ".join(f"{n}: {_short(known.get(n))} there, {_short(self.pinned[n])} now" for n in other[:3])
+            raise OutputError(
+                f"{self.folder}: holds a segmentation of another kind ({said}); repeat its command, or choose another "
+                "folder"
+            )
+        return True
+
+    def _lock(self) -> None:
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            return
+        try:
+            fcntl.flock(self._journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise OutputError(
+                f"{self.folder}: another run writes here; wait for it, or choose another folder"
+            ) from None
+
+    def _read_journal(self) -> None:
+        """Collect the finished blocks, and cut off what a kill left of a line."""
+        content = b"".join(iter(lambda: os.read(self._journal, 1 << 20), b""))
+        whole = content[: content.rfind(b"\n") + 1] if self._known else b""
+        try:
+            for line in whole.decode().splitlines():
+                z, y, x = map(int, line.split())
+                self.finished.add((z, y, x))
+        except ValueError:
+            raise OutputError(f"{self.folder / JOURNAL}: is damaged; choose another folder") from None
+        with _writing(self.folder / JOURNAL):
+            os.ftruncate(self._journal, len(whole))
+            os.lseek(self._journal, len(whole), os.SEEK_SET)
+
+    def _image(self, shape: Triple, spacing_um: Sequence[float] | None) -> OmeZarrImage:
+        path = self.folder / PROBABILITY
+        if path.exists():
+            try:
+                image = OmeZarrImage(path)
+            except MedwaveError as error:
+                if self.finished:
+                    raise OutputError(f"{path}: is damaged ({error}); choose another folder") from None
+                shutil.rmtree(path)  # killed while it was made
+            else:
+                for left in path.rglob("*.partial"):  # chunks that a kill cut short
+                    left.unlink(missing_ok=True)
+                return image
+        elif self.finished:
+            raise OutputError(
+                f"{path}: is missing, though {JOURNAL} says that blocks of it are finished; choose another folder"
+            )
+        return create_ome_zarr(path, shape, np.uint8, spacing_um=spacing_um)
+
+
+def write_mask(folder: Path, probability: OmeZarrImage, blocks: Sequence[Box], threshold: float) -> int:
+    """Make ``mask.ome.zarr``, fibre where the probability is above the threshold, and the pyramids of both.
+
+    Returns:
+        How many voxels are fibre.
+
+    Raises:
+        OutputError: when it cannot be written.
+    """
+    path, level = folder / MASK, threshold * 255
+    if path.exists():
+        with _writing(path):
+            shutil.rmtree(path)
+    mask = create_ome_zarr(path, probability.shape, np.uint8, spacing_um=probability.spacing_um)
+    fibre = 0
+    for block in blocks:
+        inside = np.asarray(probability.read(block.slices) > level)
+        count = int(np.count_nonzero(inside))
+        if count:
+            mask.write(block.slices, np.where(inside, np.uint8(FIBRE), np.uint8(0)))
+        fibre += count
+    build_pyramid(probability.path, method="mean")
+    build_pyramid(path, method="max")
+    return fibre
+
+
+def as_bytes(probability: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
+    """Probabilities 0 to 1 as 0 to 255."""
+    return np.rint(np.clip(probability, 0, 1) * 255).astype(np.uint8)
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(f"{path}: cannot be written ({reason}); check the free space and permissions") from error

@@ -1,0 +1,221 @@
+"""Reconstruction end to end, and many volumes in one go."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import tifffile
+
+import medwave
+from medwave.core.errors import InputError, MissingFileError
+from medwave.transforms.neurons import Growth, grow_tree, render_neuron
+from medwave.volumes import (
+    create_ome_zarr,
+    open_stack,
+    read_swc,
+    read_swc_comments,
+    read_swc_units,
+    write_swc,
+    write_v3draw,
+)
+from medwave.workflows.reconstruct_batch import COLUMNS, Item, batch_items, reconstruct_batch
+from medwave.workflows.score import score_file
+from medwave.workflows.trace import trace_file
+
+SHAPE = (24, 72, 72)
+SPACING = (1.0, 0.5, 0.5)
+
+
+@pytest.fixture(scope="module")
+def neuron():
+    return render_neuron(grow_tree(SHAPE, Growth(soma_radius=4.0, stems=3), seed=3), SHAPE, seed=3)
+
+
+@pytest.fixture
+def files(neuron, tmp_path):
+    tifffile.imwrite(tmp_path / "image.tif", neuron.image, imagej=True, metadata={"axes": "ZYX"})
+    write_swc(tmp_path / "gold.swc", neuron.tree)
+    return tmp_path
+
+
+@pytest.fixture
+def run(files, bright_is_fibre):
+    def reconstruct(folder="out", **changes):
+        return medwave.reconstruct(files / "image.tif", files / folder, **({"weights": bright_is_fibre} | changes))
+
+    return reconstruct
+
+
+def test_a_volume_becomes_a_scored_tree(run, files):
+    stages = []
+    result = run(gold=files / "gold.swc", on_stage=stages.append)
+    assert stages == ["look", "segment", "mask", "trace", "write", "report"]
+    assert result.scores.scores.at_tolerance.by_samples.f1 > 0.9
+    np.testing.assert_allclose(read_swc(files / "out" / "tree.swc").positions, result.tree.positions, atol=1e-6)
+    assert read_swc_units(files / "out" / "tree.swc") == "voxels"
+    comments = "\n".join(read_swc_comments(files / "out" / "tree.swc"))
+    assert "image.tif, channel 0, level 0, 24 72 72 voxels (z y x), voxel size unknown" in comments
+    assert "probability above 0.5" in comments
+    assert str(files) not in comments
+    record = json.loads((files / "out" / "run.json").read_text())
+    assert record["scores"]["scores"]["f1"] == result.scores.scores.at_tolerance.by_samples.f1
+    assert record["tree"]["nodes"] == len(result.tree)
+    assert set(record["inputs"]) == {"volume", "gold"}
+    assert "gold" in (files / "out" / "report.html").read_text()
+    for name in record["files"].values():
+        assert (files / "out" / name).exists()
+    assert any("voxel size" in text for text in result.warnings)
+
+
+def test_it_is_segmentation_then_tracing(run, files):
+    result = run()
+    tree = trace_file(
+        files / "out" / "probability.ome.zarr", files / "t.swc", kind="probability", on_warning=lambda text: None
+    )
+    assert tree == result.tree
+    assert result.scores is None
+    assert json.loads((files / "out" / "run.json").read_text())["scores"] is None
+
+
+def test_micrometres(run, files):
+    voxels, um = run("v", spacing=SPACING), run("u", spacing=SPACING, units="um")
+    np.testing.assert_allclose(um.tree.positions, voxels.tree.positions * SPACING[::-1], atol=1e-5)
+    assert read_swc_units(files / "u" / "tree.swc") == "um"
+
+
+def test_a_region_gives_the_tree_where_it_is_in_the_volume(run, files):
+    part = run(region=":,20:,10:60", gold=files / "gold.swc")
+    assert part.tree.positions[:, 0].min() >= 9.5
+    assert part.tree.positions[:, 0].max() <= 59.5
+    assert part.scores.scores.at_tolerance.by_samples.precision > 0.9
+    assert "region :,20:,10:60" in "\n".join(read_swc_comments(files / "out" / "tree.swc"))
+    z, y, x = np.argwhere(part_mask(files / "out")).mean(axis=0)
+    rooted = run(region=":,20:,10:60", root=(z, y, x), trees="one")
+    nearest = np.linalg.norm(rooted.tree.positions - (x, y, z), axis=1).min()
+    assert nearest < 30
+
+
+def part_mask(folder):
+    with open_stack(folder / "mask.ome.zarr") as opened:
+        return opened.read() > 0
+
+
+def test_other_options_of_tracing_keep_the_probabilities(run):
+    first = run()
+    again = run(bridge_distance=0.0, resample_step=0.0)
+    assert again.segmentation.blocks_before == first.segmentation.blocks
+    assert again.segmentation.cubes.predicted == 0
+    assert len(again.tree) > len(first.tree)
+
+
+def test_what_cannot_end_well_is_said_before_the_work(run, files):
+    with pytest.raises(InputError, match="--spacing"):
+        run(units="um")
+    write_swc(files / "um.swc", read_swc(files / "gold.swc"), units="um")
+    with pytest.raises(InputError, match=r"um\.swc: is in micrometres.*--spacing"):
+        run(gold=files / "um.swc")
+    with pytest.raises(MissingFileError, match=r"none\.swc"):
+        run(gold=files / "none.swc")
+    with pytest.raises(InputError, match="bridge_angle_degrees"):
+        run(bridge_angle_degrees=999.0)
+    assert not (files / "out").exists()
+
+
+def test_nothing_to_trace_keeps_the_segmentation(bright_is_fibre, tmp_path):
+    quiet = np.random.default_rng(0).normal(100, 5, SHAPE).astype(np.float32)
+    tifffile.imwrite(tmp_path / "quiet.tif", quiet, metadata={"axes": "ZYX"}, photometric="minisblack")
+    with pytest.raises(InputError, match=r"quiet\.tif: no voxel is above the threshold"):
+        medwave.reconstruct(tmp_path / "quiet.tif", tmp_path / "out", weights=bright_is_fibre)
+    assert not (tmp_path / "out" / "run.json").exists()
+    assert (tmp_path / "out" / "mask.ome.zarr").exists()
+
+
+@pytest.fixture
+def many(files, neuron):
+    """Three volumes in a folder, the second damaged; beside them a table."""
+    folder = files / "many"
+    folder.mkdir()
+    write_v3draw(folder / "a.v3draw", neuron.image)
+    (folder / "b.tif").write_bytes((files / "image.tif").read_bytes()[:9000])
+    tifffile.imwrite(folder / "c.tif", neuron.image[::-1], imagej=True, metadata={"axes": "ZYX"})
+    (folder / "notes.txt").write_text("not a volume")
+    (files / "table.csv").write_text("volume,gold,name\nmany/a.v3draw,gold.swc,first\nimage.tif,,\n")
+    return folder
+
+
+def rows(folder):
+    with (folder / "summary.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_batch_goes_on_past_a_bad_volume_and_resumes(many, files, bright_is_fibre):
+    items = batch_items([many])
+    assert [item.name for item in items] == ["a", "b", "c"]
+    results = reconstruct_batch(items, files / "all", weights=bright_is_fibre)
+    assert [result.status for result in results] == ["done", "failed", "done"]
+    assert "b.tif" in results[1].error
+    table = rows(files / "all")
+    assert tuple(table[0]) == COLUMNS
+    assert [row["status"] for row in table] == ["done", "failed", "done"]
+    assert float(table[0]["length"]) > 50
+    times = {p: p.stat().st_mtime_ns for p in (files / "all").rglob("tree.swc")}
+    assert len(times) == 2
+    (many / "b.tif").write_bytes((files / "image.tif").read_bytes())
+    again = reconstruct_batch(items, files / "all", weights=bright_is_fibre)
+    assert [result.status for result in again] == ["complete before", "done", "complete before"]
+    assert {p: p.stat().st_mtime_ns for p in times} == times
+    assert rows(files / "all")[0]["length"] == table[0]["length"]
+
+
+def test_a_batch_that_was_interrupted_goes_on(many, files, bright_is_fibre):
+    def stop(item, number):
+        if number == 1:
+            raise KeyboardInterrupt
+
+    items = [Item("a", many / "a.v3draw"), Item("c", many / "c.tif")]
+    with pytest.raises(KeyboardInterrupt):
+        reconstruct_batch(items, files / "all", weights=bright_is_fibre, on_item=stop)
+    assert [row["name"] for row in rows(files / "all")] == ["a"]
+    results = reconstruct_batch(items, files / "all", weights=bright_is_fibre)
+    assert [result.status for result in results] == ["complete before", "done"]
+
+
+def test_tables_and_names(many, files, bright_is_fibre):
+    first, second = batch_items([files / "table.csv"])
+    assert first == Item("first", many / "a.v3draw", files / "gold.swc")
+    assert second == Item("image", files / "image.tif")
+    assert [i.name for i in batch_items([files / "image.tif", many / "image.v3draw"])] == ["image", "image-2"]
+    results = reconstruct_batch([first], files / "all", weights=bright_is_fibre)
+    row = results[0].row()
+    scored = score_file(files / "all" / "first" / "tree.swc", files / "gold.swc").scores
+    assert row["f1"] == pytest.approx(scored.at_tolerance.by_samples.f1, abs=1e-4)
+    assert row["esa"] == pytest.approx(scored.distances.esa, abs=1e-4)
+
+
+def test_one_volume_is_no_batch(many, files, neuron):
+    assert batch_items([files / "image.tif"]) is None
+    create_ome_zarr(files / "store.ome.zarr", SHAPE, np.uint8)
+    assert batch_items([files / "store.ome.zarr"]) is None
+    slices = files / "slices"
+    slices.mkdir()
+    for n, part in enumerate(neuron.image[:3]):
+        tifffile.imwrite(slices / f"s{n:03}.tif", part)
+    assert batch_items([slices]) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("", "a column volume"),
+        ("path\na.tif\n", "a column volume"),
+        ("volume,gold\n", "at least one row"),
+        ("volume,gold\na.tif,\n,b.swc\n", "line 3: names no volume"),
+        ("volume,name\na.tif,../up\n", "folder to make"),
+        (b"volume\n\xff\xfe\n", "UTF-8"),
+    ],
+)
+def test_unusable_tables_are_refused(tmp_path, text, rule):
+    (tmp_path / "t.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(InputError, match=rule):
+        batch_items([tmp_path / "t.csv"])
