@@ -162,8 +162,8 @@ class WaveletUpsample(_Resampling):
             GeometryError: when the features do not have the axes or the size that halving ``output_size`` gives.
         """
         check_signal(x, self.ndim, self.mode)
-        wanted = [n * s for n, s in zip(x.shape[2:], self.stride, strict=True)]
-        wanted = wanted if output_size is None else list(output_size)
+        doubled = [n * s for n, s in zip(x.shape[2:], self.stride, strict=True)]
+        wanted = doubled if output_size is None else list(output_size)
         sizes = []
         size = wanted
         for axes in self._axes_per_level():
@@ -175,8 +175,8 @@ class WaveletUpsample(_Resampling):
                 f"half of that, rounded up, is {tuple(size)}"
             )
         for axes, finer in zip(reversed(self._axes_per_level()), reversed(sizes), strict=True):
-            doubled = synthesise_low(_apart(x, axes), self._key, self.mode, [finer[a] for a in axes])
-            x = _together(doubled, axes, x)
+            larger = synthesise_low(_apart(x, axes), self._key, self.mode, [finer[a] for a in axes])
+            x = _together(larger, axes, x)
         return x
 
 

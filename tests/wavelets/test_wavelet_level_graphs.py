@@ -134,6 +134,7 @@ def test_export_holds_ordinary_operations(name: str) -> None:
     torch.testing.assert_close(exported.module()(x), model(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["shrunk", "stationary"])
 def test_export_with_free_sizes(name: str) -> None:
     model = MODELS[name]()
