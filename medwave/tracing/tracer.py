@@ -33,7 +33,10 @@ from medwave.tracing.smooth import smooth
 from medwave.tracing.tree import branch_table, reroot, scale
 
 SOMA_CONTRAST = 3.0
-"""A root found by itself counts as a soma when it is this many times as thick as the middle node of its tree."""
+"""A root found by itself counts as a soma when it is this many times as thick as the middle node of its tree..."""
+
+SOMA_SHARE = 0.5
+"""... and has this share of the thickness of the thickest root: a bouton beside a cell is no second cell."""
 
 
 def trace(volume_zyx: np.ndarray, *, options: TraceOptions | None = None) -> Tree:
@@ -159,7 +162,8 @@ def _as_tree(
     if len(somata):
         is_soma = np.isin(skeleton.nodes[tops], somata)
     else:
-        is_soma = skeleton.radius[tops] >= SOMA_CONTRAST * _middle_radii(skeleton)
+        thick = skeleton.radius[tops]
+        is_soma = thick >= np.maximum(SOMA_CONTRAST * _middle_radii(skeleton), SOMA_SHARE * thick.max())
     kind[tops[is_soma]] = SOMA
     rank = np.empty(len(foreground.flat), dtype=np.int64)
     rank[roots] = np.arange(len(roots))

@@ -12,7 +12,7 @@ from medwave.core.tree import SOMA, Tree
 from medwave.tracing import TraceOptions, topology, trace, translate
 from medwave.transforms.neurons import Microscope, render_neuron
 from medwave.transforms.rasterise import draw_tubes
-from medwave.volumes.swc import read_swc
+from medwave.volumes.swc import read_swc, write_swc
 
 
 def blurred(image: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -145,6 +145,15 @@ def test_the_thickest_place_becomes_root_and_soma_by_itself() -> None:
     assert np.linalg.norm(tree.positions[tree.roots[0]] - [50, 20, 16]) < 3
     assert tree.kind[tree.roots[0]] == SOMA
     assert (np.delete(tree.kind, tree.roots) != SOMA).all()
+
+
+@pytest.mark.parametrize(("radius", "somata"), [(6.5, 1), (10.0, 2)])
+def test_beside_a_cell_only_what_is_half_as_thick_is_a_cell_too(radius: float, somata: int) -> None:
+    fibres = tubes.line((16, 20, 5), (16, 20, 95), 1.0), tubes.line((16, 70, 5), (16, 70, 95), 1.0)
+    blobs = tubes.tree_of([(16, 20, 50)], [-1], 15.0), tubes.tree_of([(16, 70, 50)], [-1], radius)
+    tree = trace(tubes.draw(*fibres, *blobs, shape=(33, 90, 101)), options=TraceOptions(largest_foreground_share=0.2))
+    assert len(tree.roots) == 2
+    assert (tree.kind == SOMA).sum() == somata  # MorphIO and others open files with one soma only
 
 
 def far_pieces() -> np.ndarray:
@@ -289,6 +298,7 @@ def test_neuron_b_is_traced_better_than_the_peers_do(data_folder: Path) -> None:
     tree = trace(volume)
     assert tubes.f2(tree, gold) >= 0.93
     assert tubes.mean_distance(tree, gold) <= 0.90
+    assert (tree.kind == SOMA).sum() == 1
 
 
 @pytest.mark.data
@@ -300,6 +310,19 @@ def test_neuron_a_is_traced_as_far_as_it_can_be_seen(data_folder: Path) -> None:
     root = tree.positions[tree.roots[0]]
     assert tree.kind[tree.roots[0]] == SOMA
     assert np.linalg.norm(root - np.array(volume.shape[::-1]) / 2) < 15
+
+
+@pytest.mark.data
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["neuron_a", "neuron_b"])
+def test_other_programs_open_the_traces_of_real_neurons(data_folder: Path, tmp_path: Path, name: str) -> None:
+    morphio = pytest.importorskip("morphio", reason="MorphIO is not installed; it only confirms our SWC files")
+    neurom = pytest.importorskip("neurom", reason="NeuroM is not installed; it only confirms our SWC files")
+    tree = trace(real(data_folder, name)[0])
+    write_swc(tmp_path / "tree.swc", tree, units="voxels")
+    assert len(morphio.Morphology(str(tmp_path / "tree.swc")).soma.points) == 1
+    length = neurom.get("total_length", neurom.load_morphology(tmp_path / "tree.swc"))
+    assert length == pytest.approx(tree.length, rel=0.01)  # edges to the soma are no neurites
 
 
 def olfactory_neuron(data_folder: Path) -> Tree:
