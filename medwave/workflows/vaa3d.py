@@ -24,7 +24,6 @@ from medwave.tracing.grey import automatic_threshold, to_grey
 from medwave.tracing.options import TraceOptions
 from medwave.volumes import read_swc, write_v3draw
 from medwave.volumes.swc import LAST_STANDARD_TYPE
-from medwave.workflows.run_folder import result_folder
 
 PROGRAMS = ("vaa3d", "Vaa3D", "Vaa3D-x", "vaa3d64")
 """Names by which the program is looked for."""
@@ -45,6 +44,8 @@ def trace_with_vaa3d(volume: npt.NDArray[np.generic], folder: Path, options: Tra
         InputError: when it fails, or writes no usable tree; its files stay.
         OutputError: when the files cannot be written.
     """
+    from medwave.workflows.run_folder import result_folder  # brings SimpleITK, which no other tracer needs
+
     with result_folder(folder):
         command = _prepared(volume, folder, options)
         program = next((found for name in PROGRAMS if (found := shutil.which(name))), None)

@@ -42,6 +42,15 @@ def test_importing_medwave_and_its_rooms_brings_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
+def test_tracing_brings_nothing_that_it_does_not_need():
+    heavy = ["torch", "monai", "nibabel", "SimpleITK", "skimage", "zarr"]
+    program = (
+        f"import sys; from medwave.workflows.trace import trace_file\nprint([m for m in {heavy} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "[]"
+
+
 def test_an_optional_package_that_is_there_is_handed_out():
     assert require("json.decoder", extra="demo", purpose="x").__name__ == "json.decoder"
 
