@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from medwave.core.compiling import compile_in_turn
 from medwave.core.threads import run_slabs
 from medwave.wavelets.backends import haar, kernels
 from medwave.wavelets.backends.plain import HALF_DTYPES
@@ -29,8 +30,11 @@ from medwave.wavelets.backends.tables import (
 from medwave.wavelets.extension import coefficient_size
 from medwave.wavelets.filters import Kernels
 
+BLOCK_BYTES = 16 << 10
+"""Half of the first cache of most processors."""
+
 Sizes = tuple[int, int, int]
-Plan = tuple[Sizes, Sizes, Sizes, Any, Any, Any, Any]
+Plan = tuple[Sizes, Sizes, Sizes, int, Any, Any, Any, Any]
 
 
 def analysis(x: torch.Tensor, taps: Kernels, rule: str, ndim: int, low_only: bool) -> torch.Tensor:
@@ -44,10 +48,11 @@ def analysis(x: torch.Tensor, taps: Kernels, rule: str, ndim: int, low_only: boo
         return out.to(x.dtype)
     source = x.detach().to(dtype).contiguous()
     if not low_only and haar.fits(taps, size):
-        haar.run(haar.ANALYSIS[ndim], _flat(source), _flat(out), taps, counts)
+        haar.analyse(_flat(source), _flat(out), taps, counts)
     else:
         plan = _plan(_analysis_plan, taps, rule, size, low_only, dtype)
-        run_slabs(kernels.analysis, x.shape[0] * x.shape[1] * plan[1][0], _flat(source), _flat(out), *plan)
+        units = x.shape[0] * x.shape[1] * plan[1][0]
+        _run(kernels.analysis, units, _flat(source), _flat(out), *plan)
     return out.to(x.dtype)
 
 
@@ -60,11 +65,17 @@ def synthesis(bands: torch.Tensor, taps: Kernels, rule: str, size: Sequence[int]
         return out.to(bands.dtype)
     source = bands.detach().to(dtype).contiguous()
     if not low_only and haar.fits(taps, size):
-        haar.run(haar.SYNTHESIS[len(size)], _flat(out), _flat(source), taps, tuple(bands.shape[3:]))
+        haar.synthesise(_flat(source), _flat(out), taps, tuple(bands.shape[3:]))
     else:
         plan = _plan(_synthesis_plan, taps, rule, size, low_only, dtype)
-        run_slabs(kernels.synthesis, bands.shape[0] * bands.shape[1] * plan[0][0], _flat(source), _flat(out), *plan)
+        units = bands.shape[0] * bands.shape[1] * len(plan[4][0])
+        _run(kernels.synthesis, units, _flat(source), _flat(out), *plan)
     return out.to(bands.dtype)
+
+
+def _run(kernel: Callable[..., None], units: int, source: Any, out: Any, *plan: Any) -> None:
+    compile_in_turn(kernel, out.dtype, source, out, *plan)
+    run_slabs(kernel, units, source, out, *plan)
 
 
 def _flat(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
@@ -88,6 +99,11 @@ def _filters(taps: Kernels, low_only: bool, dtype: str) -> FloatArray:
     return np.array([taps.low] if low_only else [taps.low, taps.high], dtype=dtype)
 
 
+def _block(rows: int, length: int, filters: FloatArray) -> int:
+    """How many times ``rows`` rows lie in the first cache while the last axis is done."""
+    return max(1, BLOCK_BYTES // (rows * length * filters.itemsize))
+
+
 def _no_table(filters: FloatArray) -> RowTable:
     return RowTable(np.zeros(2, np.int64), np.zeros(0, np.int64), np.zeros((1, 0), filters.dtype))
 
@@ -102,7 +118,8 @@ def _analysis_plan(taps: Kernels, rule: str, size: tuple[int, ...], low_only: bo
     along_d = analysis_rows(sizes[0], taps, rule, filters, sizes[1] * sizes[2]) if outputs[0] else none
     along_h = analysis_rows(sizes[1], taps, rule, filters, sizes[2]) if outputs[1] else none
     split, along_w = split_plan(sizes[2], taps, rule, filters)
-    return sizes, counts, outputs, tuple(along_d), tuple(along_h), tuple(split), tuple(along_w)
+    block = _block(4, sizes[2], filters)
+    return sizes, counts, outputs, block, tuple(along_d), tuple(along_h), tuple(split), tuple(along_w)
 
 
 @lru_cache(maxsize=128)
@@ -111,11 +128,13 @@ def _synthesis_plan(taps: Kernels, rule: str, size: tuple[int, ...], low_only: b
     sizes = _three(size, 1)
     counts = _three([coefficient_size(n, taps.length, rule) for n in size], 1)
     inputs = _three([len(filters)] * len(size), 0)
-    none = _no_table(filters)
+    alone = np.array([[0, -1]]), _no_table(filters)
     plane = counts[1] * counts[2]
     per_d = max(inputs[1], 1) * inputs[2] * counts[0] * plane
-    along_d = synthesis_rows(sizes[0], taps, rule, filters, plane, per_d) if inputs[0] else none
-    along_h = synthesis_rows(sizes[1], taps, rule, filters, counts[2], inputs[2] * plane) if inputs[1] else none
+    along_d = synthesis_rows(sizes[0], taps, rule, filters, plane, per_d) if inputs[0] else alone
+    along_h = synthesis_rows(sizes[1], taps, rule, filters, counts[2], inputs[2] * plane) if inputs[1] else alone
     padded = counts[2] + taps.length - 2
-    merge, along_w = merge_plan(sizes[2], taps, rule, filters, padded)
-    return sizes, counts, inputs, tuple(along_d), tuple(along_h), tuple(merge), tuple(along_w)
+    block = _block(4, padded, filters)
+    merge, along_w = merge_plan(sizes[2], taps, rule, filters, block * padded)
+    pairs_d, pairs_h = ((members, tuple(table)) for members, table in (along_d, along_h))
+    return sizes, counts, inputs, block, pairs_d, pairs_h, tuple(merge), tuple(along_w)

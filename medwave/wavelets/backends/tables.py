@@ -2,9 +2,9 @@
 
 Conventions
     A :class:`RowTable` is a sparse matrix whose rows are outputs. Entries of output ``g`` are ``pointer[g]`` to
-    ``pointer[g + 1]``; their number is even (a zero weight fills up), since the loops take two or four at a time.
-    ``sources`` holds element offsets (already multiplied by the row length), ``weights[s]`` the weights of the entries
-    for the ``s``-th simultaneous output (low and high band in analysis).
+    ``pointer[g + 1]``. ``sources`` holds element offsets (already multiplied by the row length), ``weights[s]`` the
+    weights of the entries for the ``s``-th simultaneous output: low and high band in analysis, two neighbours that see
+    the same coefficients in synthesis. What is made together reads its sources once.
     The boundary rule and its adjoint are in the tables, so the loops know no modes.
 """
 
@@ -83,8 +83,14 @@ def analysis_rows(size: int, taps: Kernels, rule: str, filters: FloatArray, stri
     return _compress(groups[keep], count, source[keep] * stride, filters[:, columns[keep]])
 
 
-def synthesis_rows(size: int, taps: Kernels, rule: str, filters: FloatArray, stride: int, band_stride: int) -> RowTable:
-    """Sample rows from coefficient rows: the transpose of :func:`analysis_rows`, bands ``band_stride`` apart."""
+def synthesis_rows(
+    size: int, taps: Kernels, rule: str, filters: FloatArray, stride: int, band_stride: int
+) -> tuple[Int64Array, RowTable]:
+    """Pairs of sample rows from coefficient rows: the transpose of :func:`analysis_rows`, bands ``band_stride`` apart.
+
+    Returns:
+        The samples of each pair ``(P, 2)``, -1 for none, and the table whose outputs are the pairs.
+    """
     sources = extended_sources(size, taps.length, rule)
     count = coefficient_size(size, taps.length, rule)
     rows, columns = np.meshgrid(np.arange(count), np.arange(taps.length), indexing="ij")
@@ -93,26 +99,35 @@ def synthesis_rows(size: int, taps: Kernels, rule: str, filters: FloatArray, str
     for s, weights in enumerate(filters):
         keep = (target >= 0) & (weights[columns] != 0)
         parts.append((target[keep], rows[keep] * stride + s * band_stride, weights[columns[keep]]))
-    groups, index, values = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return _compress(groups, size, index, values[None])
+    samples, index, values = (np.concatenate(column) for column in zip(*parts, strict=True))
+    seen = [frozenset(index[samples == end]) for end in (0, size - 1)]
+    members = _pairs(size, offset(taps.length, rule) % 2, seen[0] == seen[1])
+    pair, slot = np.zeros(size, np.int64), np.zeros(size, np.int64)
+    for s in (0, 1):
+        inside = members[:, s] >= 0
+        pair[members[inside, s]], slot[members[inside, s]] = np.flatnonzero(inside), s
+    entries, entry = np.unique(np.stack([pair[samples], index]), axis=1, return_inverse=True)
+    weights = np.zeros((2, entries.shape[1]), filters.dtype)
+    np.add.at(weights, (slot[samples], entry.reshape(-1)), values)
+    return members, _compress(entries[0], len(members), entries[1], weights)
+
+
+def _pairs(size: int, lead: int, ends_meet: bool) -> Int64Array:
+    """Samples that one step of the filters makes: ``2 q - lead`` and the next; the ends join where they are alike."""
+    first = np.arange(-lead, size, 2)
+    pairs = np.stack([first, first + 1], axis=1)
+    pairs[pairs >= size] = -1
+    if ends_meet and len(pairs) > 1 and pairs[0, 0] < 0 and pairs[-1, 1] < 0:
+        pairs[0, 0] = pairs[-1, 0]
+        pairs = pairs[:-1]
+    return np.ascontiguousarray(pairs)
 
 
 def _compress(groups: Int64Array, count: int, index: Int64Array, weights: FloatArray) -> RowTable:
-    """Sort entries by output and fill every output up to an even number of entries."""
+    """Sort entries by output."""
     order = np.argsort(groups, kind="stable")
-    groups, index, weights = groups[order], index[order], weights[:, order]
-    entries = np.bincount(groups, minlength=count)
-    start = np.concatenate([[0], np.cumsum(entries)])
-    padded = entries + entries % 2
-    pointer = np.concatenate([[0], np.cumsum(padded)])
-    filler = np.zeros(count, dtype=np.int64)
-    filler[groups[::-1]] = index[::-1]  # the first entry of each output: the filler reads no other row than they do
-    full_index = np.repeat(filler, padded)
-    full_weights = np.zeros((len(weights), pointer[-1]), dtype=weights.dtype)
-    place = pointer[groups] + np.arange(len(groups)) - start[groups]
-    full_index[place] = index
-    full_weights[:, place] = weights
-    return RowTable(pointer.astype(np.int64), full_index.astype(np.int64), full_weights)
+    pointer = np.concatenate([[0], np.cumsum(np.bincount(groups, minlength=count))])
+    return RowTable(pointer.astype(np.int64), index[order].astype(np.int64), np.ascontiguousarray(weights[:, order]))
 
 
 def split_plan(size: int, taps: Kernels, rule: str, filters: FloatArray) -> tuple[RowSplit, RowTable]:
