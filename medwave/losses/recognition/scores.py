@@ -88,12 +88,11 @@ class _InChunks(torch.autograd.Function):
         ctx: Any, x: Tensor, rows: Tensor, own: Tensor, offsets: Tensor | None,
         reduction: Reduction, normalised: bool, chunk: int,
     ) -> Tensor:  # fmt: skip
-        parts = torch.stack(
-            [
-                _reduce(x, rows[start : start + chunk], own - start, _cut(offsets, start, chunk), reduction, normalised)
-                for start in range(0, len(rows), chunk)
-            ]
-        )
+        starts = range(0, len(rows), chunk)
+        parts = x.new_empty(len(starts), len(x))
+        for part, start in zip(parts, starts, strict=True):
+            inside = rows[start : start + chunk]
+            part.copy_(_reduce(x, inside, own - start, _cut(offsets, start, chunk), reduction, normalised))
         total = parts.logsumexp(dim=0) if reduction == "logsumexp" else parts.sum(dim=0)
         ctx.save_for_backward(x, rows, own, offsets, parts, total)
         ctx.options = reduction, normalised, chunk
