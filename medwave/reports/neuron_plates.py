@@ -27,9 +27,9 @@ from medwave.tracing import crop
 
 SUBPIXELS = 4
 TOLERANCE_PX = 0.35
-PICTURE_BYTES = 560_000
+PICTURE_BYTES = 380_000
 """What all projections of a page may take together; they are compressed harder until they do."""
-QUALITIES = (88, 78, 66, 52, 38)
+QUALITIES = (88, 76, 62, 46, 30)
 
 ORDERS = colours.SEQUENTIAL[np.linspace(92, 255, 256).astype(int)]
 RADII = colours.WARM[np.linspace(96, 255, 256).astype(int)]
@@ -37,6 +37,7 @@ DISTANCES = colours.WARM[np.linspace(255, 70, 256).astype(int)]
 TREE, EXTRA, GOLD = colours.ORANGE, (255, 90, 215), colours.BLUE
 VIEWS = ((-32.0, 20.0), (32.0, 20.0), (20.0, 62.0))
 VIEW_PX = (520, 460)
+STILL_QUALITY = 80
 TITLES = {"xy": "x to the right, y down", "xz": "x to the right, z down", "zy": "z to the right, y down"}
 
 
@@ -174,6 +175,7 @@ def scene(frame: Frame, walls: Mapping[str, UInt8Array], tree: Tree, lines: Line
             ),
             alt=f"The tree in its box, seen {_from(azimuth, elevation)}; colour shows branch order",
             caption=f"Seen {_from(azimuth, elevation)}",
+            quality=STILL_QUALITY,
         )
         for azimuth, elevation in VIEWS
     ]

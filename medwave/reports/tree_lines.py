@@ -18,7 +18,7 @@ from medwave.core.tree import SOMA, Float64Array, Int64Array, Tree
 from medwave.core.tree_paths import unbranched_paths
 from medwave.tracing import branch_table
 
-MOST_POINTS = 12_000
+MOST_POINTS = 6_000
 """More than these cannot be told apart on a page; the lines of larger trees are thinned harder."""
 
 

@@ -256,8 +256,15 @@ def test_images_that_show_nothing_still_give_a_page(tmp_path, value):
 
 
 def test_noise_does_not_make_the_page_too_large(tmp_path):
-    noise = np.random.default_rng(1).integers(0, 255, (40, 900, 900)).astype(np.uint8)
-    written(tmp_path, NeuronReport("noise", noise, neuron().tree, probability=noise, mask=noise))
+    noise = np.random.default_rng(1).integers(0, 255, (6, 900, 900)).astype(np.uint8)
+    steps = np.random.default_rng(2).normal(0, 4, (12_000, 3)).reshape(120, 100, 3)
+    walks = np.array([450.0, 450.0, 3.0]) + np.cumsum(steps, axis=1)
+    places = np.clip(walks, 0, (899, 899, 5)).reshape(-1, 3)
+    parent = np.arange(12_000) - 1
+    parent[::100] = -1
+    tree = Tree(places, np.ones(12_000), parent, np.zeros(12_000, int))
+    moved = shifted(tree, (1, 0, 0))
+    written(tmp_path, NeuronReport("noise", noise, tree, probability=noise, mask=noise, gold=moved))
 
 
 def test_wrong_shapes_and_states_are_refused():
