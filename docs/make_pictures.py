@@ -1,11 +1,13 @@
 """Make the pictures of the documentation, dark strips of panels under captions.
 
-    python docs/make_pictures.py                 # writes all of docs/images, a minute of CPU time
+    python docs/make_pictures.py                 # writes all of docs/images, two minutes of CPU time
     python docs/make_pictures.py --only bands    # one of them
 
 ``registration``: the demo pair registered. The moving image is shown on its own grid, near its own middle; all panels
 have one scale in pixels per mm. ``bands``: an axial section under the wavelet transforms, samples as squares; low
 bands in grey, details blue where negative and orange where positive, each level with a range of its own.
+``reconstruction``: the demo neuron (synthetic, :mod:`medwave.workflows.demo_neurons`) segmented, traced and compared
+with its true tree.
 The template is the one that nilearn carries (see :mod:`medwave.workflows.demo_brains`); nothing is downloaded.
 """
 
@@ -16,6 +18,7 @@ import dataclasses
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,22 +29,35 @@ from PIL import Image, ImageDraw, ImageFont
 
 import medwave
 from medwave.core.geometry import Volume
-from medwave.reports import colours, figures
+from medwave.core.tree import Tree
+from medwave.reports import colours, figures, neuron_plates, project
 from medwave.reports.colours import UInt8Array
+from medwave.reports.neuron_frame import Frame, image_levels, share_levels, to_size
+from medwave.reports.oblique import oblique_view
 from medwave.reports.sections import Section, Sections
+from medwave.reports.tree_lines import Lines, part_of
+from medwave.tracing import branch_table
+from medwave.volumes import LazyVolume, open_stack
 from medwave.wavelets import Pyramid, dwt, named_bands, swt, wavedec, wpdec
 from medwave.workflows.demo_brains import make_brain_sample, true_error_mm
+from medwave.workflows.demo_neurons import make_neuron_sample
 
 WIDTH_PX = 1600
 GAP_PX = 10
 CAPTION_PX = 74
 PX_PER_MM = 2.04
+NEURON_PX = 384
+TOLERANCE_VOXELS = 2.0
 GRID_PITCH_MM = 8.0
 LONGEST_MM = 8.0
 LENGTHS = colours.SEQUENTIAL[np.linspace(48, 255, 256).astype(int)]
 CAPTION_COLOUR = (226, 230, 234)
 REMARK_COLOUR = (150, 157, 165)
-JPEG_QUALITY = {"registration": 90, "bands": 78}  # squares of samples compress badly and forgive much
+JPEG_QUALITY = {
+    "registration": 90,
+    "bands": 78,
+    "reconstruction": 86,
+}  # squares of samples compress badly and forgive much
 PLANES = ("axial", "sagittal")
 WAVELET = "bior4.4"
 WORDS = {"L": "low", "H": "high"}
@@ -84,6 +100,77 @@ def registration() -> Image.Image:
     )
     panels = panel_rows(result.fixed, result.moving, np.asarray(result.warped.data), result.displacement_voxels)
     return composed(panels, captions)
+
+
+def reconstruction() -> Image.Image:
+    """Reconstruct the demo neuron and show it."""
+    with tempfile.TemporaryDirectory() as scratch:
+        sample = make_neuron_sample(Path(scratch) / "sample")
+        made = medwave.reconstruct(sample.image_path, Path(scratch) / "made", gold=sample.tree_path)
+        with open_stack(made.segmentation.probability) as probability:
+            panels = neuron_panels(sample.neuron.image, probability, made.tree, sample.neuron.tree)
+    found = made.scores.scores.at_tolerance.by_samples
+    captions = (
+        ("Volume", "synthetic neuron, dim stretches, gaps"),
+        ("Probability of fibre", "by the 3-D wavelet network"),
+        ("Tree; blue: missed, pink: extra", f"F1 {found.f1:.2f} within {TOLERANCE_VOXELS:g} voxels of the true tree"),
+        ("In space, by branch order", str(int(branch_table(made.tree).order.max()))),
+    )
+    return composed([panels], captions, bar=(neuron_plates.ORDERS, "1"))
+
+
+def neuron_panels(
+    image: npt.NDArray[np.generic], probability: LazyVolume | npt.NDArray[np.generic], tree: Tree, truth: Tree
+) -> list[UInt8Array]:
+    """Panels: volume, probability, tree over truth (each from the top and from the front), tree in space.
+
+    Args:
+        image, probability: ``(z, y, x)``.
+        tree, truth: in voxels of the image.
+    """
+    seen = project(image)
+    frame = Frame.of(seen, None)
+    frame = dataclasses.replace(frame, px_per_unit=NEURON_PX / max(frame.size[:2]))
+    levels = image_levels(seen)
+    made, true = frame.placed(tree), frame.placed(truth)
+    found, gold = neuron_plates.lines_of(made, frame, true), neuron_plates.lines_of(true, frame, made)
+    over = [
+        (part_of(gold, gold.value > TOLERANCE_VOXELS), colours.BLUE, 1.7),
+        (part_of(found, found.value <= TOLERANCE_VOXELS), colours.ORANGE, 1.5),
+        (part_of(found, found.value > TOLERANCE_VOXELS), neuron_plates.EXTRA, 1.7),
+    ]
+    dimmed = {plane: (grey * 0.6).astype(np.uint8) for plane, grey in levels.items()}
+    columns = [
+        stacked([with_lines(frame, pictures, plane, lines) for plane in ("xy", "xz")])
+        for pictures, lines in ((levels, []), (share_levels(project(probability)), []), (dimmed, over))
+    ]
+    orders = np.repeat(found.order, np.diff(found.starts)) - 1
+    shades = neuron_plates.ORDERS[np.rint(255 * orders / max(orders.max(initial=1), 1)).astype(int)]
+    height, width = columns[0].shape[:2]
+    view = {"azimuth": 24.0, "elevation": 24.0, "size_px": (width, height)}
+    return [*columns, oblique_view(frame, levels, found, shades, **view)]
+
+
+def with_lines(
+    frame: Frame, levels: dict[str, UInt8Array], plane: str, lines: Sequence[tuple[Lines, tuple[int, int, int], float]]
+) -> UInt8Array:
+    """A projection with lines of a colour and a width in pixels over it."""
+    finer = 3
+    width, height = frame.pixels(plane)
+    picture = Image.fromarray(to_size(levels[plane], (width * finer, height * finer)))
+    pen = ImageDraw.Draw(picture)
+    for drawn, colour, thick in lines:
+        places = np.column_stack(frame.on_picture(drawn.points, plane)) * finer
+        for start, stop in pairwise(drawn.starts.tolist()):
+            corners = [(x, y) for x, y in places[start:stop].tolist()]
+            pen.line(corners, fill=colour, width=round(thick * finer), joint="curve")
+    return np.asarray(picture.resize((width, height), Image.Resampling.LANCZOS))
+
+
+def stacked(pictures: Sequence[UInt8Array]) -> UInt8Array:
+    """Pictures of one width below each other."""
+    gap = np.zeros((GAP_PX, pictures[0].shape[1], 3), np.uint8)
+    return np.concatenate([part for picture in pictures for part in (picture, gap)][:-1])
 
 
 def bands() -> Image.Image:
@@ -148,10 +235,12 @@ def deformation(
     return np.where(sections.body(section)[..., None], drawn, np.uint8(0))
 
 
-def composed(rows: list[list[UInt8Array]], captions: Sequence[tuple[str, str]]) -> Image.Image:
+def composed(
+    rows: list[list[UInt8Array]], captions: Sequence[tuple[str, str]], bar: tuple[UInt8Array, str] = (LENGTHS, "0")
+) -> Image.Image:
     """Panels centred in columns of equal width under caption and remark, on black.
 
-    The last remark is the end of the colour bar of :data:`LENGTHS`, which stands in its place.
+    The last remark is the end of a colour bar, which stands in its place: ``bar`` is its colours and its beginning.
     """
     pitch = WIDTH_PX / len(captions)
     heights = [max(panel.shape[0] for panel in row) for row in rows]
@@ -164,9 +253,8 @@ def composed(rows: list[list[UInt8Array]], captions: Sequence[tuple[str, str]]) 
         if place < len(captions) - 1:
             pen.text((middle, 60), remark, font=small, fill=REMARK_COLOUR, anchor="mm")
         else:
-            bar = Image.fromarray(LENGTHS[None]).resize((110, 8))
-            strip.paste(bar, (round(middle) - 55, 56))
-            pen.text((middle - 63, 60), "0", font=small, fill=REMARK_COLOUR, anchor="rm")
+            strip.paste(Image.fromarray(bar[0][None]).resize((110, 8)), (round(middle) - 55, 56))
+            pen.text((middle - 63, 60), bar[1], font=small, fill=REMARK_COLOUR, anchor="rm")
             pen.text((middle + 63, 60), remark, font=small, fill=REMARK_COLOUR, anchor="lm")
         top = CAPTION_PX
         for row, height in zip(rows, heights, strict=True):
@@ -255,7 +343,11 @@ def gallery(rows: Sequence[Sequence[Panel]]) -> Image.Image:
     return sheet
 
 
-PICTURES: dict[str, Callable[[], Image.Image]] = {"registration": registration, "bands": bands}
+PICTURES: dict[str, Callable[[], Image.Image]] = {
+    "registration": registration,
+    "bands": bands,
+    "reconstruction": reconstruction,
+}
 """Name of a picture -> what makes it."""
 
 

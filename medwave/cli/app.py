@@ -32,6 +32,7 @@ app.command("score")(neurons.score)
 app.add_typer(neurons.swc, name="swc")
 app.add_typer(train.train, name="train")
 demo.command("brains")(register.demo_brains)
+demo.command("neuron")(networks.demo_neuron)
 
 
 def _version(wanted: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -125,6 +125,31 @@ def _reconstruct_all(items: Sequence[Item], output: Path, weights: Path | None, 
     if failed:
         typer.echo(f"medwave: {len(failed)} of {len(results)} volumes failed", err=True)
         raise typer.Exit(1)
+
+
+def demo_neuron(
+    output: OUTPUT = Path("medwave-demo-neuron"),
+    weights: file_option("--weights", _WEIGHTS) = None,
+    seed: Annotated[
+        Optional[int],  # noqa: UP045  typer needs the old form
+        typer.Option("--seed", help="Another neuron.", show_default=False),
+    ] = None,
+) -> None:
+    """Reconstruct a synthetic neuron whose true tree is known, and state how much of it was found."""
+    from medwave.workflows.demo import demo_neuron as run
+    from medwave.workflows.run_folder import result_folder
+
+    with _resumable(), block_progress() as (on_stage, on_progress), result_folder(output, "sample"):
+        report, scores = run(
+            output, weights=weights, command_line=command_line(), on_stage=on_stage, on_progress=on_progress,
+            **({} if seed is None else {"seed": seed}),
+        )  # fmt: skip
+    found = scores.at_tolerance.by_samples
+    typer.echo(
+        f"within 2 voxels of the true tree: precision {found.precision:.3f}, recall {found.recall:.3f}, "
+        f"F1 {found.f1:.3f}; mean distance {scores.distances.esa:.2f} voxels"
+    )
+    typer.echo(f"report: {report.resolve()}")
 
 
 @contextlib.contextmanager

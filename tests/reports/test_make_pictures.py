@@ -3,6 +3,7 @@
 import importlib.util
 from pathlib import Path
 
+import neuron_cases
 import numpy as np
 import pytest
 from PIL import Image
@@ -74,6 +75,21 @@ def test_bands_stand_in_the_places_of_their_letters(program):
     assert sheet.shape[1] == program.WIDTH_PX
     for part in np.array_split(sheet, 5, axis=1):
         assert (part[16:42] > 180).any()
+
+
+def test_the_panels_of_a_neuron_have_one_size_and_show_what_is_missed(program):
+    neuron, tree = neuron_cases.neuron(), neuron_cases.neuron().tree
+    part = tree.select(np.arange(len(tree)) < 2 * len(tree) // 3)
+    whole, less = (program.neuron_panels(neuron.image, neuron.mask * 1.0, t, tree) for t in (tree, part))
+    assert len({panel.shape for panel in (*whole, *less)}) == 1
+    assert whole[0].shape[1] == program.NEURON_PX
+    blue = [np.count_nonzero((p[..., 2] > 180) & (p[..., 0] < 140)) for p in (whole[2], less[2])]
+    orange = [np.count_nonzero((p[..., 0] > 180) & (p[..., 2] < 120)) for p in (whole[2], less[2])]
+    assert blue[0] == 0 < blue[1]
+    assert orange[0] > orange[1] > 100
+    assert np.ptp(whole[3], axis=2).max() > 60
+    strip = np.asarray(program.composed([whole], [("a", "b")] * 4, bar=(whole[3][0], "1")))
+    assert strip.shape[1] == program.WIDTH_PX
 
 
 @pytest.mark.parametrize(("name", "most"), [("registration", 350_000), ("bands", 400_000)])
