@@ -4,7 +4,7 @@ Conventions
     Both are linear and each is the exact adjoint of the other under the same arguments, so each is the other's
     backward, to any order. Taps travel as a key (:func:`medwave.wavelets.filters.kernels_key`), the boundary as the
     name of a rule (:mod:`medwave.wavelets.extension`), the back-end as a name.
-    Inside a graph that is exported or compiled for another device than the CPU, under torch.func and under
+    Inside a graph that is exported, or compiled for a device without a back-end of its own, under torch.func and under
     forward-mode derivatives, the plain torch form is called in place of the operator: ordinary torch operations only.
 """
 
@@ -22,6 +22,9 @@ from medwave.wavelets.filters import Kernels, kernels
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+KERNEL_DEVICES = tuple(backends.DEVICES.values())
+"""Device types that have a back-end of their own, as a constant that compilers can read."""
 
 
 def constant_in_graphs(function: Callable[P, R]) -> Callable[P, R]:
@@ -62,7 +65,7 @@ def _needs_plain_form(x: torch.Tensor, backend: str) -> bool:
     if torch.compiler.is_exporting() or _legacy_export():
         return True
     if torch.compiler.is_compiling():
-        return backend == "torch" or x.device.type != "cpu"
+        return backend == "torch" or x.device.type not in KERNEL_DEVICES
     if torch._C._are_functorch_transforms_active():
         return True  # torch.func differentiates no custom operator
     dual = torch.autograd.forward_ad.unpack_dual(x)  # type: ignore[no-untyped-call]

@@ -50,7 +50,7 @@ def dwt(
         ndim: 1, 2 or 3.
         mode: ``periodization``, ``zero``, ``symmetric``, ``reflect`` or ``zero_truncated`` (see the module).
         filter_roles: ``pywt``, or ``reference`` for the published WaveCNet and WaveSNet filters.
-        backend: ``torch`` or ``numba`` to force one; by default the fastest that works.
+        backend: ``torch``, ``numba`` (CPU) or ``triton`` (CUDA) to force one; by default the fastest that works.
 
     Returns:
         Bands ``(N, C, 2 ** ndim, ...)``.

@@ -1,8 +1,8 @@
 """Back-ends of the wavelet operators, and which one does a given tensor.
 
 A back-end is a module with ``analysis(x, taps, rule, ndim, low_only)`` and ``synthesis(bands, taps, rule, size,
-low_only)``. ``plain`` (torch) does every device; ``compiled`` (numba) does CPU tensors. A back-end for CUDA tensors
-joins :data:`MODULES` and :data:`DEVICES`, and nothing else changes.
+low_only)``. ``plain`` (torch) does every device, ``compiled`` (numba) CPU tensors, ``gpu`` (Triton) CUDA tensors.
+Another one joins :data:`MODULES` and :data:`DEVICES`, and nothing else changes.
 
 The choice: the ``backend`` argument if given, else the environment variable ``MEDWAVE_WAVELET_BACKEND``, else
 ``auto``: the fastest back-end of the device. Under ``auto`` a back-end that cannot be imported or breaks is left out
@@ -23,10 +23,14 @@ from medwave.core.errors import DeviceError, InputError
 
 ENVIRONMENT_VARIABLE = "MEDWAVE_WAVELET_BACKEND"
 
-MODULES = {"torch": "medwave.wavelets.backends.plain", "numba": "medwave.wavelets.backends.compiled"}
+MODULES = {
+    "torch": "medwave.wavelets.backends.plain",
+    "numba": "medwave.wavelets.backends.compiled",
+    "triton": "medwave.wavelets.backends.gpu",
+}
 """Back-end name -> module, imported on first use."""
 
-DEVICES = {"numba": "cpu"}
+DEVICES = {"numba": "cpu", "triton": "cuda"}
 """Back-ends that serve one device type only, the fastest first."""
 
 _broken: dict[str, str] = {}
@@ -58,7 +62,7 @@ def call(function: str, backend: str, tensor: torch.Tensor, *arguments: Any) -> 
         if device == tensor.device.type and name not in _broken:
             try:
                 return _load(name, function)(tensor, *arguments)
-            except MemoryError:
+            except (MemoryError, torch.OutOfMemoryError):
                 raise
             except Exception as error:  # whatever a compiler throws: the plain form gives the same numbers
                 _broken[name] = f"{type(error).__name__}: {error}".splitlines()[0]
