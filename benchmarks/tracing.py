@@ -1,7 +1,7 @@
 """medwave's tracing against thinning and a spanning tree, and kimimaro where it is installed.
 
     pip install "medwave[neurons]"
-    python benchmarks/tracing.py --neurons FOLDER [--reconstruct]
+    python benchmarks/tracing.py --neurons FOLDER [--reconstruct [--weights FILE]]
 
 FOLDER holds ``gold_swc/OP_1.swc`` and ``real_traced`` with ``neuron_a`` and ``neuron_b`` (.tif, .swc). Every method
 starts from the file and runs in a process of its own, case by case, the order turning by one from case to case.
@@ -49,6 +49,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--cases", default=CASES, help="separated by commas (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each method on each case")
     parser.add_argument("--reconstruct", action="store_true", help="also run medwave reconstruct with its network")
+    parser.add_argument("--weights", type=Path, help="network of --reconstruct in place of medwave's own")
     default = HERE / "results" / f"tracing-{today}.json"
     parser.add_argument("-o", "--output", type=Path, default=default, help="JSON (default: %(default)s)")
     return parser.parse_args()
@@ -109,7 +110,8 @@ class Benchmark:
         place.mkdir()
         request = {**about, "volume": str(folder / "volume.tif"), "folder": str(place), "cpu_limit_s": CPU_LIMIT_S}
         if method == RECONSTRUCT:
-            command = [*_medwave(), "reconstruct", request["volume"], "-o", str(place / "result")]
+            weights = [] if self.options.weights is None else ["--weights", str(self.options.weights.resolve())]
+            command = [*_medwave(), "reconstruct", request["volume"], "-o", str(place / "result"), *weights]
             tree = place / "result" / "tree.swc"
         else:
             command = [sys.executable, str(HERE / "_tracing_methods.py"), method, write_request(place, request)]
@@ -123,7 +125,10 @@ class Benchmark:
             run["error"] = f"not finished in {CPU_LIMIT_S} s"
         elif cost.exit_code != 0:
             run["error"] = last_line(place / "log.txt")
-        elif method != RECONSTRUCT:
+        elif method == RECONSTRUCT:
+            done = json.loads((place / "result" / "run.json").read_text(encoding="utf-8"))
+            run["network"] = {key: done["weights"][key] for key in ("model", "sha256")}
+        else:
             run |= json.loads((place / "method.json").read_text(encoding="utf-8"))
         asked = {"gold": str(folder / "gold.swc"), "shape": about["shape"]}
         run["scores"] = self._ask("score", place, asked if "error" in run else {**asked, "tree": str(tree)})
