@@ -27,7 +27,7 @@ from typing import Any
 
 from medwave.core.errors import InputError, MedwaveError, MissingFileError
 from medwave.core.files import input_file
-from medwave.core.provenance import sha256
+from medwave.core.provenance import fingerprint
 from medwave.core.tree import Tree
 from medwave.cubes import sample_cubes
 from medwave.data.cube_folder import CubeRow, finished_volume, split_by_neuron, write_table, write_volume
@@ -94,8 +94,13 @@ def make(options: argparse.Namespace) -> list[str]:
 
 def volume_cubes(source: Source, options: argparse.Namespace) -> tuple[list[CubeRow], str]:
     """The cubes of one volume, made now or before."""
-    key = {**recipe(options), "image": digest(source.image), "swc": digest(source.swc), "neuron": source.neuron,
-           "clean": source.clean, "noise": source.noise, "y_origin": source.y_origin}  # fmt: skip
+    for path in (source.image, source.swc):
+        if not path.exists():
+            raise MissingFileError(f"{path}: no such file or folder; correct the table")
+    key = {
+        **recipe(options), "image": fingerprint(source.image), "swc": fingerprint(source.swc),
+        "neuron": source.neuron, "clean": source.clean, "noise": source.noise, "y_origin": source.y_origin,
+    }  # fmt: skip
     done = finished_volume(options.output, source.name, key)
     if done is not None:
         return done, "complete"
@@ -194,7 +199,7 @@ def read_sources(options: argparse.Namespace) -> list[Source]:
             image=beside / row["image"],
             swc=beside / row["swc"],
             clean=row.get("clean") or "",
-            noise=float(row.get("noise") or defaults["noise"]),
+            noise=share(given, row.get("noise") or defaults["noise"]),
             y_origin=row.get("y_origin") or defaults["y_origin"],
         )
         for row in found
@@ -208,6 +213,18 @@ def read_sources(options: argparse.Namespace) -> list[Source]:
             f"got {len(sources)} volumes, twice {twice}, y_origin {bad}"
         )
     return sources
+
+
+def share(table: Path, text: str | float) -> float:
+    """A share that a table names.
+
+    Raises:
+        InputError: when it is no number.
+    """
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"{table}: noise is a share such as 0.1, got {text!r}; correct the table") from None
 
 
 def folder_rows(folder: Path) -> list[dict[str, str]]:
@@ -237,14 +254,6 @@ def recipe(options: argparse.Namespace) -> dict[str, Any]:
     """What cubes follow from, besides their files."""
     names = ("size", "seed", "slack", "unknown_radius", "radius_uncertainty", "crop", "longest", "spacing")
     return {name: getattr(options, name) for name in names}
-
-
-def digest(path: Path) -> str:
-    """Fingerprint of a file, or of the names and sizes in a folder."""
-    if not path.is_dir():
-        return sha256(input_file(path))
-    files = sorted(p for p in path.rglob("*") if p.is_file())
-    return "; ".join(f"{p.relative_to(path)} {p.stat().st_size}" for p in files)
 
 
 def parse() -> argparse.Namespace:

@@ -137,10 +137,11 @@ def test_a_table_names_pieces_clean_boxes_and_noise(pair, tmp_path, monkeypatch)
     table = pair / "neurons.csv"
     rows = ["name,image,swc,neuron,clean,noise,y_origin"]
     rows += [f'one_{n},one.tif,one.swc,one,"0:-1,0:-1,{a}:{b}",,top' for n, (a, b) in enumerate([(0, 40), (20, -1)])]
-    rows += ["two,two.tif,two.swc,,,0.1,auto"]
+    rows += ["two,two.tif,two.swc,,,0.1,auto", "gone,gone.tif,one.swc,,,,top"]
     table.write_text("\n".join(rows) + "\n")
     cubes = tmp_path / "cubes"
-    run(monkeypatch, table, cubes, "--test", "two", "--no-crop")
+    with pytest.raises(SystemExit, match="1 volumes are missing from the cubes: gone"):
+        run(monkeypatch, table, cubes, "--test", "two", "--no-crop")
     found = read_table(cubes)
     assert {row.split for row in found if row.neuron == "one"} == {"train"}
     assert {row.volume for row in found} == {"one_0", "one_1", "two"}
@@ -153,6 +154,22 @@ def test_a_table_names_pieces_clean_boxes_and_noise(pair, tmp_path, monkeypatch)
         assert row.known_share >= 0.5
     image = tifffile.imread(next(row for row in found if row.volume == "two").path(cubes, "image")).astype(int)
     assert np.abs(np.diff(image)).mean() > 10
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ("name,image\na,one.tif\n", "columns name, image and swc"),
+        ("name,image,swc,noise\na,one.tif,one.swc,much\n", "got 'much'"),
+        ("name,image,swc\na,one.tif,one.swc\na,two.tif,two.swc\n", "a name|twice \\['a'\\]"),
+        ("name,image,swc,y_origin\na,one.tif,one.swc,left\n", "auto, top or bottom"),
+    ],
+)
+def test_damaged_tables_are_refused(pair, tmp_path, monkeypatch, table, words):
+    (pair / "neurons.csv").write_text(table)
+    with pytest.raises(SystemExit, match=words):
+        run(monkeypatch, pair / "neurons.csv", tmp_path / "cubes")
+    assert not (tmp_path / "cubes").exists()
 
 
 def test_large_volumes_are_made_smaller_with_their_trees(pair, tmp_path, monkeypatch):
