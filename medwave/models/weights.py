@@ -11,8 +11,6 @@ Checkpoints of other programs (``.pt``, ``.pth``) are pickles, which can run cod
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -20,11 +18,12 @@ from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
 import medwave
-from medwave.core.errors import InputError, MissingFileError, OutputError
+from medwave.core.errors import InputError, MissingFileError
+from medwave.core.files import atomic_path
 
 FORMAT = "medwave-weights-1"
 
@@ -73,18 +72,9 @@ def save_weights(model: nn.Module, path: str | Path, *, provenance: str = "") ->
         "provenance": provenance,
     }
     tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        os.close(handle)
-    except OSError as error:
-        raise OutputError(f"{target}: cannot write weights here ({error.strerror})") from error
-    try:
-        save_file(tensors, temporary, metadata=header)
-        Path(temporary).replace(target)
-    except (OSError, SafetensorError) as error:
-        raise OutputError(f"{target}: cannot write weights ({error})") from error
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    content = serialise(tensors, metadata=header)  # safetensors' own writer makes files that others may not read
+    with atomic_path(target) as partial:
+        partial.write_bytes(content)
     return target
 
 

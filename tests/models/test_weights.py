@@ -18,6 +18,7 @@ from medwave.models import (
     read_foreign_checkpoint,
     read_weights_info,
     save_weights,
+    shipped_weights,
     winet_diff,
 )
 
@@ -198,3 +199,33 @@ def test_weights_of_another_kind_or_with_odd_options_do_not_open(saved, tmp_path
     save_file({"a": torch.zeros(1)}, odd, metadata=header(options='{"size": 2}'))
     with pytest.raises(InputError, match="its options do not build a WiNet"):
         open_network(odd, WiNet)
+
+
+def test_the_shipped_network_opens_tells_its_origin_and_has_its_card():
+    path = shipped_weights("neuron")
+    network = open_network(path, FibreNet)
+    assert sum(p.numel() for p in network.parameters()) == 810_594
+    assert path.stat().st_size < 5e6
+    assert "synthetic volumes of grown trees" in read_weights_info(path).provenance
+    assert "810,594 parameters" in path.with_suffix(".md").read_text()
+    with pytest.raises(InputError, match="are neuron, got 'brain'"):
+        shipped_weights("brain")
+
+
+def test_the_shipped_network_finds_fibre_it_has_never_seen():
+    from medwave.data import SyntheticNeurons
+
+    network = open_network(shipped_weights("neuron"), FibreNet)
+    both = truth = found = 0
+    for index in range(3):
+        item = SyntheticNeurons(3, seed=77)[index]
+        with torch.inference_mode():
+            made = network(item["image"][None]).argmax(1)[0] == 1
+        true = item["label"][0] == 1
+        both, truth, found = both + (made & true).sum(), truth + true.sum(), found + made.sum()
+    assert both / (truth + found - both) > 0.4
+
+
+def test_a_weight_file_has_the_permissions_of_any_file(tmp_path):
+    (tmp_path / "plain").touch()
+    assert save_weights(WaveUNet(4), tmp_path / "net.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
