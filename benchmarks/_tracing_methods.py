@@ -34,12 +34,20 @@ SETTINGS: dict[str, Any] = {
     "medwave-reconstruct": "medwave reconstruct VOLUME -o DIR, with its shipped network, all files and the report",
     "skeleton": f"scikit-image skeletonize (lee) at the given threshold, pieces of {DUST_VOXELS} voxels or more, "
     "minimum spanning tree over 26 neighbours",
-    "kimimaro": {"scale": 1.5, "const": 4, "dust_threshold": DUST_VOXELS, "fix_branching": True, "at": "threshold"},
+    "skeleton-hindsight": "the same at the threshold, of eight or so, at which it scores best",
+    "kimimaro": {
+        "scale": 1.5,
+        "const": 4,
+        "dust_threshold": DUST_VOXELS,
+        "fix_branching": True,
+        "at": "the threshold best for thinning",
+    },
 }
 PACKAGES = {
     "medwave": "medwave",
     "medwave-reconstruct": "medwave",
     "skeleton": "scikit-image",
+    "skeleton-hindsight": "scikit-image",
     "kimimaro": "kimimaro",
 }
 
@@ -55,19 +63,30 @@ def run_medwave(request: dict[str, Any]) -> float:
 
 def run_skeleton(request: dict[str, Any]) -> float:
     """Thin the foreground to lines and hang them up as spanning trees."""
+    start = time.process_time()
+    voxels, parent = thinned(*_foreground(request))
+    cost = time.process_time() - start
+    _save(request, voxels[:, ::-1].astype(float), np.ones(len(voxels)), parent)
+    return cost
+
+
+def run_skeleton_hindsight(request: dict[str, Any]) -> float:
+    """The same at the threshold that is known to be the best."""
+    return run_skeleton({**request, "threshold": request["best_threshold"]})
+
+
+def thinned(
+    foreground: npt.NDArray[np.bool_], spacing: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Voxels (z, y, x) of the centre lines and their parents."""
     from skimage.measure import label
     from skimage.morphology import skeletonize
 
-    start = time.process_time()
-    foreground, spacing = _foreground(request)
     pieces = label(foreground, connectivity=3)
     large = np.bincount(pieces.ravel()) >= DUST_VOXELS
     large[0] = False
     voxels = np.argwhere(skeletonize(large[pieces], method="lee"))
-    parent = _spanning_forest(voxels, spacing)
-    cost = time.process_time() - start
-    _save(request, voxels[:, ::-1].astype(float), np.ones(len(voxels)), parent)
-    return cost
+    return voxels, _spanning_forest(voxels, spacing)
 
 
 def _spanning_forest(voxels: npt.NDArray[np.int64], spacing: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
@@ -93,10 +112,10 @@ def _spanning_forest(voxels: npt.NDArray[np.int64], spacing: npt.NDArray[np.floa
 def run_kimimaro(request: dict[str, Any]) -> float:
     """kimimaro (GPL, so never a dependency) on the foreground."""
     import kimimaro
+    from skimage.measure import label
 
     start = time.process_time()
-    foreground, spacing = _foreground(request)
-    from skimage.measure import label
+    foreground, spacing = _foreground({**request, "threshold": request["best_threshold"]})
 
     settings = SETTINGS["kimimaro"]
     skeletons = kimimaro.skeletonize(
@@ -145,6 +164,7 @@ def _save(request: dict[str, Any], positions: npt.ArrayLike, radius: npt.ArrayLi
 METHODS: dict[str, Callable[[dict[str, Any]], float]] = {
     "medwave": run_medwave,
     "skeleton": run_skeleton,
+    "skeleton-hindsight": run_skeleton_hindsight,
     "kimimaro": run_kimimaro,
 }
 

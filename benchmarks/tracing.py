@@ -5,8 +5,9 @@
 
 FOLDER holds ``gold_swc/OP_1.swc`` and ``real_traced`` with ``neuron_a`` and ``neuron_b`` (.tif, .swc). Every method
 starts from the file and runs in a process of its own, case by case, the order turning by one from case to case.
-Methods without a rule for the threshold get the one that medwave's rule gives. ``benchmarks/README.md`` says what the
-columns mean. Finished runs are kept in the output file; started again it goes on there.
+Thinning has no rule for the threshold: it gets the one of medwave's rule, and in a second run, like kimimaro, the one
+that turns out best for it. ``benchmarks/README.md`` says what the columns mean. Finished runs are kept in the output file; started again it
+goes on there.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class Benchmark:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
-        self.methods = ["medwave", "skeleton"]
+        self.methods = ["medwave", "skeleton", "skeleton-hindsight"]
         self.methods += ["kimimaro"] if find_spec("kimimaro") else []
         self.methods += [RECONSTRUCT] if options.reconstruct else []
         if not (options.neurons / "gold_swc" / "OP_1.swc").is_file():
@@ -71,7 +72,9 @@ class Benchmark:
         }  # fmt: skip
         if options.output.is_file():
             older = json.loads(options.output.read_text(encoding="utf-8"))
-            if older["machine"] != self.results["machine"] or older["settings"] != json.loads(json.dumps(SETTINGS)):
+            now = json.loads(json.dumps(SETTINGS))
+            changed = any(now.get(method) != setting for method, setting in older["settings"].items())
+            if changed or older["machine"] != self.results["machine"]:
                 raise BenchmarkError(f"{options.output} holds runs of another machine or settings; choose another -o")
             self.results["cases"] = older["cases"]
 
@@ -82,7 +85,8 @@ class Benchmark:
             with tempfile.TemporaryDirectory() as place:
                 folder = Path(place)
                 about = self._ask("make", folder, {"neurons": str(self.options.neurons), "case": case})
-                runs = self.results["cases"].setdefault(case, {"about": about, "runs": {}})["runs"]
+                known = self.results["cases"].setdefault(case, {"runs": {}})
+                known["about"], runs = about, known["runs"]
                 turn = number % len(self.methods)
                 for repeat in range(self.options.repeats):
                     for method in self.methods[turn:] + self.methods[:turn]:

@@ -59,6 +59,16 @@ def test_thinning_and_a_spanning_tree_trace_a_y(tmp_path: Path) -> None:
     assert found["esa"] < 1
 
 
+def test_the_best_threshold_is_the_one_between_haze_and_fibre() -> None:
+    mask = draw_tubes(y_shape(), (20, 40, 60))
+    haze = draw_tubes(
+        Tree(y_shape().positions[:, [1, 0, 2]], np.full(4, 1.0), y_shape().parent, y_shape().kind), (20, 40, 60)
+    )
+    volume = np.where(mask, 200, np.where(haze, 60, 0)).astype(np.uint8)
+    best = import_module("_tracing_cases").best_threshold(volume, y_shape(), (1.0, 1.0, 1.0), 40.0)
+    assert 60 <= best < 200
+
+
 def test_trees_are_scored_within_their_volume_and_a_missing_one_is_the_worst(tmp_path: Path) -> None:
     cases = import_module("_tracing_cases")
     long = Tree(np.array([[5.0, 5, 5], [300, 5, 5]]), np.ones(2), np.array([-1, 0]), np.full(2, 2))
