@@ -6,8 +6,8 @@
 FOLDER holds ``gold_swc/OP_1.swc`` and ``real_traced`` with ``neuron_a`` and ``neuron_b`` (.tif, .swc). Every method
 starts from the file and runs in a process of its own, case by case, the order turning by one from case to case.
 Thinning has no rule for the threshold: it gets the one of medwave's rule, and in a second run, like kimimaro, the one
-that turns out best for it. ``benchmarks/README.md`` says what the columns mean. Finished runs are kept in the output file; started again it
-goes on there.
+that turns out best for it. ``benchmarks/README.md`` says what the columns mean. Finished runs are kept in the output
+file; started again it goes on there.
 """
 
 from __future__ import annotations
