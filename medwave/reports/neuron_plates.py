@@ -29,7 +29,8 @@ SUBPIXELS = 4
 TOLERANCE_PX = 0.35
 PICTURE_BYTES = 380_000
 """What all projections of a page may take together; they are compressed harder until they do."""
-QUALITIES = (88, 76, 62, 46, 30)
+QUALITIES = ((88, 1.0), (76, 1.0), (62, 1.0), (46, 1.0), (46, 0.7), (40, 0.5), (30, 0.35))
+"""JPEG quality, and size relative to what is shown."""
 
 ORDERS = colours.SEQUENTIAL[np.linspace(92, 255, 256).astype(int)]
 RADII = colours.WARM[np.linspace(96, 255, 256).astype(int)]
@@ -124,17 +125,17 @@ def ortho(
     """
     away = lines.value > (np.inf if gold is None else tolerance)
     extra = away & np.append(away[1:], False)
-    drawn = {
-        layer: {plane: to_size(levels[plane], frame.pixels(plane)) for plane in PLANES}
-        for layer, levels in layers.items()
-    }
-    for quality in QUALITIES:
+    for quality, share in QUALITIES:
         pictures = {
             layer: {
-                plane: picture(rgb, alt=f"{layer} of {name}, maximum along {_along(plane)}", quality=quality)
-                for plane, rgb in planes.items()
+                plane: picture(
+                    to_size(levels[plane], tuple(max(2, round(n * share)) for n in frame.pixels(plane))),
+                    alt=f"{layer} of {name}, maximum along {_along(plane)}",
+                    quality=quality,
+                )
+                for plane in PLANES
             }
-            for layer, planes in drawn.items()
+            for layer, levels in layers.items()
         }
         size = sum(len(p.address) for planes in pictures.values() for p in planes.values())
         if size <= PICTURE_BYTES:

@@ -92,7 +92,7 @@ def test_the_panels_of_a_neuron_have_one_size_and_show_what_is_missed(program):
     assert strip.shape[1] == program.WIDTH_PX
 
 
-@pytest.mark.parametrize(("name", "most"), [("registration", 350_000), ("bands", 400_000)])
+@pytest.mark.parametrize(("name", "most"), [("registration", 350_000), ("bands", 400_000), ("reconstruction", 350_000)])
 def test_the_pictures_are_there_and_small(name, most):
     path = DOCS / f"images/{name}.jpg"
     assert path.stat().st_size < most
