@@ -40,3 +40,10 @@ class SegmentOptions(VolumeOptions):
 @dataclass(frozen=True)
 class ReconstructOptions(TreeOptions, SegmentOptions):
     """How a neuron is reconstructed: segmented, then traced. Lengths are in voxels of x."""
+
+    trace_on: str = option(
+        "both",
+        "What is traced where the mask is fibre: probability; image: grey values above the background; or both: "
+        "probability times the root of the grey values.",
+        choices=("both", "probability", "image"),
+    )

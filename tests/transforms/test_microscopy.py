@@ -40,6 +40,18 @@ def test_places_without_an_image_say_nothing():
     assert scale == IntensityScale.of(volume[:, 128:192, 64:192])
 
 
+def test_one_step_of_a_rounded_image_is_within_the_noise():
+    """Even values only, nearly all 0, as after division and masking: a 2 must not look like fibre."""
+    volume = np.zeros((16, 64, 64), np.uint8)
+    volume[::7] = 2
+    volume[8, 8] = 120
+    scale = IntensityScale.of(volume)
+    assert scale == IntensityScale(0.0, 2.0)
+    assert IntensityScale.of(volume / np.float32(2)) == IntensityScale(0.0, 1.0)
+    fine = np.random.default_rng(0).normal(0, 1e-3, (16, 64, 64)).astype(np.float32)
+    assert IntensityScale.of(fine).width == pytest.approx(1e-3, rel=0.02)
+
+
 @pytest.mark.parametrize(("value", "dtype"), [(0, np.uint8), (7, np.uint16), (-1.5, np.float32)])
 def test_a_volume_of_one_value_is_refused(value, dtype):
     volume = np.full((20, 30, 40), value, dtype)

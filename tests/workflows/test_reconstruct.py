@@ -69,13 +69,28 @@ def test_a_volume_becomes_a_scored_tree(run, files):
 
 
 def test_it_is_segmentation_then_tracing(run, files):
-    result = run()
+    result = run(trace_on="probability")
     tree = trace_file(
         files / "out" / "probability.ome.zarr", files / "t.swc", kind="probability", on_warning=lambda text: None
     )
     assert tree == result.tree
     assert result.scores is None
     assert json.loads((files / "out" / "run.json").read_text())["scores"] is None
+
+
+def test_the_image_is_traced_within_the_mask_only(run, files, neuron):
+    result = run(threshold=0.9, resample_step=0.0, trace_on="image")
+    inside = part_mask(files / "out")
+    z, y, x = np.rint(result.tree.positions[:, ::-1]).astype(int).T
+    assert inside[z, y, x].mean() > 0.9
+    contrast = np.where(inside, neuron.image, 0).astype(np.uint8)
+    tifffile.imwrite(files / "masked.tif", contrast, photometric="minisblack", metadata={"axes": "ZYX"})
+    other = trace_file(files / "masked.tif", files / "t.swc", threshold=0.0, resample_step=0.0, on_warning=str)
+    assert abs(other.length - result.tree.length) < 0.1 * other.length
+    both = run(threshold=0.9, resample_step=0.0)
+    z, y, x = np.rint(both.tree.positions[:, ::-1]).astype(int).T
+    assert inside[z, y, x].mean() > 0.9
+    assert both.segmentation.cubes.predicted == 0
 
 
 def test_micrometres(run, files):
@@ -125,7 +140,7 @@ def test_what_cannot_end_well_is_said_before_the_work(run, files):
 def test_nothing_to_trace_keeps_the_segmentation(bright_is_fibre, tmp_path):
     quiet = np.random.default_rng(0).normal(100, 5, SHAPE).astype(np.float32)
     tifffile.imwrite(tmp_path / "quiet.tif", quiet, metadata={"axes": "ZYX"}, photometric="minisblack")
-    with pytest.raises(InputError, match=r"quiet\.tif: no voxel is above the threshold"):
+    with pytest.raises(InputError, match=r"quiet\.tif: no voxel has a probability above 0.5"):
         medwave.reconstruct(tmp_path / "quiet.tif", tmp_path / "out", weights=bright_is_fibre)
     assert not (tmp_path / "out" / "run.json").exists()
     assert (tmp_path / "out" / "mask.ome.zarr").exists()
