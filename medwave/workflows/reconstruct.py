@@ -125,11 +125,7 @@ def reconstruct(
 
     _check(volume, gold, options, notes.append)
     result = segment_into(Path(output), volume, weights, options, on_stage, on_progress)
-    if not result.fibre_voxels:
-        raise InputError(
-            f"{volume}: no voxel has a probability above {options.threshold:g}: there is nothing to trace; lower the "
-            "--threshold, or check that the volume is the right one"
-        )
+    _check_fibre(result, options)
     notes += result.warnings
     options = replace(options, precision=result.options.precision)
     with stage("trace"):
@@ -162,6 +158,21 @@ def _check(volume: StrPath, gold: StrPath | None, options: ReconstructOptions, w
         read_swc(gold)
         if (read_swc_units(gold) or options.units) == "um" and opened.spacing_um is None:
             raise InputError(f"{gold}: is in micrometres, {volume} does not tell its voxel size; give --spacing z,y,x")
+
+
+def _check_fibre(result: Segmentation, options: ReconstructOptions) -> None:
+    """Refuse what cannot be traced, in words of the probabilities."""
+    if not result.fibre_voxels:
+        raise InputError(
+            f"{result.volume}: no voxel has a probability above {options.threshold:g}: there is nothing to trace; "
+            "lower the --threshold, or check that the volume is the right one"
+        )
+    if result.fibre_share > options.largest_foreground_share:
+        raise InputError(
+            f"{result.volume}: {result.fibre_share:.1%} have a probability above {options.threshold:g}, at most "
+            f"{options.largest_foreground_share:.0%} may be fibre: a trace would run for long and be a tangle; raise "
+            "the --threshold or --largest-foreground, or give weights that fit the image"
+        )
 
 
 def _read(result: Segmentation, options: ReconstructOptions) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.generic]]:

@@ -146,6 +146,12 @@ def test_nothing_to_trace_keeps_the_segmentation(bright_is_fibre, tmp_path):
     assert (tmp_path / "out" / "mask.ome.zarr").exists()
 
 
+def test_more_fibre_than_can_be_is_refused_and_the_way_out_works(run, files):
+    with pytest.raises(InputError, match=r"image\.tif: .* have a probability above 0.5.*raise the --threshold"):
+        run(largest_foreground_share=0.001)
+    assert run().segmentation.cubes.predicted == 0
+
+
 @pytest.fixture
 def many(files, neuron):
     """Three volumes in a folder, the second damaged; beside them a table."""
