@@ -19,6 +19,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,8 @@ def run_medwave(request: dict[str, Any]) -> float:
 
 def run_skeleton(request: dict[str, Any]) -> float:
     """Thin the foreground to lines and hang them up as spanning trees."""
+    for package in ("skimage.measure", "skimage.morphology", "scipy.sparse.csgraph", "scipy.spatial", "tifffile"):
+        import_module(package)  # before the clock starts, as for the other methods
     start = time.process_time()
     voxels, parent = thinned(*_foreground(request))
     cost = time.process_time() - start
