@@ -299,6 +299,15 @@ def test_drawn_negatives_are_stored_samples_of_drawn_classes():
     torch.testing.assert_close(loss(features, labels).parts["uss_negative"], torch.as_tensor(expected / 2))
 
 
+def test_a_softmax_averages_over_samples_that_met_a_negative_only(monkeypatch):
+    loss, stored = fed(S2SSoftmaxLoss, [0, 1, 2])
+    features, labels = stored[[0, 0]] + 0.1, torch.tensor([0, 1])  # the second one looks like the other class
+    monkeypatch.setattr(loss.draw, "forward", lambda: torch.tensor([0, 5]))  # the one stored class: no negative of 0
+    g = 64 * F.normalize(features) @ F.normalize(stored).T
+    assert g[1, 0] > g[1, 1] + 1
+    torch.testing.assert_close(loss(features, labels).total, F.softplus(g[1, 0] - g[1, 1]))
+
+
 @every_loss
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_features_are_stable_in_autocast(build, dtype: torch.dtype):

@@ -64,9 +64,7 @@ def template_information(flat: Tensor, slope: Tensor) -> Tensor:
     tau = 0.5 / places
     cones = tau * slope.clamp_min(-1)
     templates = torch.cat([cones, cones.new_full((1, places), -tau)])
-    category = places / (1 + places)
-    prior = cones.new_full((places + 1,), math.log(category / places))
-    prior[-1] = math.log1p(-category)
+    prior = -math.log(places + 1)  # all alike: the positions share the probability n^2 / (1 + n^2)
     given = (flat @ templates.T).log_softmax(dim=0)
     marginal = (prior + given).logsumexp(dim=2, keepdim=True)
     return ((prior + given).exp() * (given - marginal)).sum(dim=(0, 2))
