@@ -27,8 +27,8 @@ from _measure import machine
 
 from medwave.core.files import write_json
 from medwave.core.provenance import sha256, versions
-from medwave.cubes import Box
-from medwave.engine.fibres import SIZE, FibrePredictor, blocks_within, fibre_plan, predict_fibres
+from medwave.cubes import Box, CubePlan
+from medwave.engine.fibres import OVERLAP, FibrePredictor, blocks_within, fibre_plan, predict_fibres
 from medwave.models import FibreNet, open_network, shipped_weights
 from medwave.transforms.microscopy import sampled_scale
 from medwave.volumes import create_ome_zarr, open_stack
@@ -42,7 +42,7 @@ MEDWAVE = [sys.executable, "-c", "from medwave.cli.app import main; main()"]
 def main() -> None:
     options = parse()
     weights = options.weights or shipped_weights("neuron")
-    rows = grid(options.volumes, weights) if options.part == "grid" else large(weights, options.region)
+    rows = grid(options.volumes, weights, options.overlap) if options.part == "grid" else large(weights, options.region)
     for row in rows:
         print("  ".join(f"{name} {value}" for name, value in row.items()))
     write_json(RESULTS / f"segmentation-{options.part}-{datetime.date.today()}.json", {
@@ -50,36 +50,39 @@ def main() -> None:
     })  # fmt: skip
 
 
-def grid(volumes: list[Path], weights: Path) -> list[dict[str, Any]]:
+def grid(volumes: list[Path], weights: Path, overlap: int) -> list[dict[str, Any]]:
     """Fibre IoU between a volume predicted with cubes from 0 and with cubes half a cube earlier."""
     rows = []
     for path in volumes:
         with open_stack(path) as opened:
             volume = opened.read()
         scale = sampled_scale(volume.__getitem__, volume.shape)
-        plan = fibre_plan(volume.shape)
+        plan = fibre_plan(volume.shape, overlap=overlap)
         half = tuple(
-            n // 32 * 16 if size < length else 0 for n, size, length in zip(SIZE, plan.size, plan.shape, strict=True)
+            step // 32 * 16 if size < length else 0
+            for step, size, length in zip(plan.stride, plan.size, plan.shape, strict=True)
         )
-        first, second = (_predicted(volume, scale, weights, shift) for shift in ((0, 0, 0), half))
+        first, second = (_predicted(volume, scale, weights, plan, shift) for shift in ((0, 0, 0), half))
         one, other = first > 0.5, second > 0.5
         both = one | other
         rows.append({
-            "volume": path.name, "shape": volume.shape, "cubes": len(plan), "shift": half,
+            "volume": path.name, "shape": volume.shape, "cubes": len(plan), "overlap": overlap, "shift": half,
             "fibre_iou": float((one & other).sum() / max(1, both.sum())), "fibre_share": float(one.mean()),
             "mean_difference": float(np.abs(first - second)[both].mean()) if both.any() else 0.0,
         })  # fmt: skip
     return rows
 
 
-def _predicted(volume: np.ndarray, scale: Any, weights: Path, shift: tuple[int, ...]) -> np.ndarray:
-    """Probabilities with the cubes beginning ``shift`` voxels before the volume, where its border is repeated."""
-    moved = np.pad(volume, [(s, 0) for s in shift], mode="edge")
+def _predicted(volume: np.ndarray, scale: Any, weights: Path, plan: CubePlan, shift: tuple[int, ...]) -> np.ndarray:
+    """Probabilities in cubes of a plan that begin ``shift`` voxels before the volume, where it is mirrored."""
+    moved = np.pad(volume, [(s, 0) for s in shift], mode="reflect")
+    z, y, x = (n + s for n, s in zip(plan.shape, shift, strict=True))
+    plan = CubePlan((z, y, x), plan.size, plan.stride)
     predictor = FibrePredictor(open_network(weights, FibreNet), scale)
     whole = Box((0, 0, 0), moved.shape)
     out = np.empty(moved.shape, np.float32)
     for box, values in predict_fibres(
-        predictor, fibre_plan(moved.shape), blocks_within(moved.shape, whole), read=lambda b: moved[b.slices],
+        predictor, plan, blocks_within(moved.shape, whole), read=lambda b: moved[b.slices],
         shape=moved.shape,
     ):  # fmt: skip
         out[box.slices] = values
@@ -160,6 +163,7 @@ def parse() -> argparse.Namespace:
         part.add_argument("--weights", type=Path, help="weights of a fibre network; those of medwave when left out")
         if name == "grid":
             part.add_argument("volumes", type=Path, nargs="+", help="volumes of microscopy")
+            part.add_argument("--overlap", type=int, default=OVERLAP, help="of the cubes (default: %(default)s)")
         else:
             part.add_argument("--region", default=REGION, help="what to segment (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1)

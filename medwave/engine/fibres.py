@@ -5,8 +5,9 @@ Conventions
 
 Cubes
     The first cube of an axis begins at voxel 0 and all begin at multiples of 16, on which the networks repeat
-    themselves: a volume is predicted as if it reached to the next multiple of 16. Cubes overlap by :data:`OVERLAP` at
-    least, and are averaged with Gaussian weights. Along each axis they are as small as their number allows.
+    themselves: a volume is predicted as if it reached to the next multiple of 16. A cube has at most
+    :data:`CUBE_VOXELS` voxels, so that in flat volumes cubes are wide. Cubes overlap by :data:`OVERLAP` at least, and
+    are averaged with Gaussian weights. Along each axis they are as small as their number allows.
 
 Empty cubes
     A cube is not predicted, and its probability is 0, when nowhere in it 4x4x4 voxels are on average brighter than the
@@ -34,23 +35,43 @@ from medwave.cubes.plan import Triple
 from medwave.engine.predict import PRECISIONS, native_bfloat16, usable_device
 from medwave.transforms.microscopy import IntensityScale
 
-SIZE: Triple = (160, 160, 160)
-OVERLAP = 32
+CUBE_VOXELS = 160**3
+OVERLAP = 96
+"""Voxels that neighbours share along an axis. In the middle of an overlap both cubes count alike, and 48 voxels away a
+network with replicated borders hardly feels a cut (:data:`medwave.models.waveunet.BORDERS`)."""
+
 ALIGNMENT = 16
 BLOCK: Triple = (128, 128, 128)
-"""Blocks in which a prediction is assembled: as long as the stride of the cubes."""
+"""Blocks in which a prediction is assembled and written."""
 
 _KEPT_BYTES = 1 << 29
 _EMPTY_EXCESS = 0.7
 _LONGEST_SCALED = 1 << 22
 
 
-def fibre_plan(shape: Triple, *, size: Triple = SIZE, overlap: int = OVERLAP) -> CubePlan:
-    """Cubes over a volume; the plan's shape is the volume's, rounded up to multiples of 16."""
+def fibre_plan(shape: Triple, *, size: Triple | None = None, overlap: int = OVERLAP) -> CubePlan:
+    """Cubes over a volume; the plan's shape is the volume's, rounded up to multiples of 16.
+
+    Args:
+        shape: the volume.
+        size: the largest cubes; by default those of :data:`CUBE_VOXELS` that suit the shape.
+        overlap: least voxels that neighbours share.
+    """
     z, y, x = (-(-n // ALIGNMENT) * ALIGNMENT for n in shape)
-    axes = [_evened(n, most, overlap) for n, most in zip((z, y, x), size, strict=True)]
+    largest = _largest((z, y, x)) if size is None else size
+    axes = [_evened(n, most, overlap) for n, most in zip((z, y, x), largest, strict=True)]
     (cz, sz), (cy, sy), (cx, sx) = axes
     return CubePlan((z, y, x), (cz, cy, cx), (sz, sy, sx))
+
+
+def _largest(shape: Triple) -> Triple:
+    """As near to a cube of :data:`CUBE_VOXELS` as the shape allows: what a short axis leaves, the longer ones share."""
+    sizes, left = [0, 0, 0], float(CUBE_VOXELS)
+    for done, axis in enumerate(np.argsort(shape, kind="stable")):
+        fair = int((left + 0.5) ** (1 / (3 - done))) // ALIGNMENT * ALIGNMENT
+        sizes[axis] = min(shape[axis], fair)
+        left /= sizes[axis]
+    return sizes[0], sizes[1], sizes[2]
 
 
 def _evened(length: int, most: int, overlap: int) -> tuple[int, int]:

@@ -17,6 +17,7 @@ __getattr__, __dir__ = exports(
         "neuron_unet_v2": "medwave.models.waveunet",
         "WeightsInfo": "medwave.models.weights",
         "load_weights": "medwave.models.weights",
+        "mean_network": "medwave.models.weights",
         "open_network": "medwave.models.weights",
         "read_foreign_checkpoint": "medwave.models.weights",
         "read_weights_info": "medwave.models.weights",

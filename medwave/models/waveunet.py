@@ -72,6 +72,13 @@ LEVELS = 4
 SIZE_MULTIPLE = 2**LEVELS
 """Each axis is padded to a multiple of this."""
 
+BORDERS = ("zeros", "replicate")
+"""What a 3x3x3 convolution sees beyond the border: nothing, as published, or the border again.
+
+With zeros every layer makes the border darker than anything inside, and the network learns to look for it, so that a
+cut is felt farther away than with replicated borders, and cubes need more overlap.
+"""
+
 VARIANTS = ("v1", "v2", "v3", "v4")
 
 BASELINES: dict[str, Callable[[int], Resampling]] = {
@@ -89,10 +96,11 @@ BASELINES: dict[str, Callable[[int], Resampling]] = {
 class _Stage(nn.Sequential):
     """Two convolutions, each with batch norm and ReLU."""
 
-    def __init__(self, inputs: int, middle: int, outputs: int) -> None:
+    def __init__(self, inputs: int, middle: int, outputs: int, border: str) -> None:
         layers: list[nn.Module] = []
         for a, b in ((inputs, middle), (middle, outputs)):
-            layers += [nn.Conv3d(a, b, 3, padding=1), nn.BatchNorm3d(b), nn.ReLU(inplace=True)]
+            convolution = nn.Conv3d(a, b, 3, padding=1, padding_mode=border)
+            layers += [convolution, nn.BatchNorm3d(b), nn.ReLU(inplace=True)]
         super().__init__(*layers)
 
 
@@ -104,20 +112,28 @@ class FibreNet(nn.Module):
         in_channels: channels of the image.
         classes: number of labels, background included.
         make_resampling: given a number of channels, how a level halves and doubles the resolution.
+        border: what the convolutions see beyond the border, a word of :data:`BORDERS`.
 
     Attributes:
         options: the arguments that build the network again (weight files carry them).
 
     Raises:
-        InputError: when a number of channels or classes is too small.
+        InputError: when a number of channels or classes is too small, or the border is unknown.
     """
 
     options: dict[str, Any]
 
     def __init__(
-        self, width: int, in_channels: int, classes: int, make_resampling: Callable[[int], Resampling]
+        self,
+        width: int,
+        in_channels: int,
+        classes: int,
+        make_resampling: Callable[[int], Resampling],
+        border: str = "zeros",
     ) -> None:
         super().__init__()
+        if border not in BORDERS:
+            raise InputError(f"border is one of {', '.join(BORDERS)}, got {border!r}")
         if width < 1 or in_channels < 1 or classes < 2:
             raise InputError(
                 "a fibre network needs width >= 1, in_channels >= 1 and classes >= 2, "
@@ -125,12 +141,14 @@ class FibreNet(nn.Module):
             )
         self.in_channels = in_channels
         widths = [width * 2**level for level in range(LEVELS)]
-        self.encoders = nn.ModuleList(_Stage(a, b, b) for a, b in zip([in_channels, *widths[:-1]], widths, strict=True))
+        self.encoders = nn.ModuleList(
+            _Stage(a, b, b, border) for a, b in zip([in_channels, *widths[:-1]], widths, strict=True)
+        )
         self.resamplings = nn.ModuleList(make_resampling(channels) for channels in widths)
-        self.bottom = _Stage(widths[-1], widths[-1], widths[-1])
+        self.bottom = _Stage(widths[-1], widths[-1], widths[-1], border)
         joined = 2 if self._skips() else 1
         self.decoders = nn.ModuleList(
-            _Stage(joined * a, a, b) for a, b in zip(widths, [widths[0], *widths[:-1]], strict=True)
+            _Stage(joined * a, a, b, border) for a, b in zip(widths, [widths[0], *widths[:-1]], strict=True)
         )
         self.head = nn.Conv3d(widths[0], classes, 1)
 
@@ -208,6 +226,7 @@ class WaveUNet(FibreNet):
         mode: how signals go on at the border (see :mod:`medwave.wavelets`); without effect for haar.
         filter_roles: ``"reference"`` analyses with the filters that PyWavelets synthesises with, as published;
             ``"pywt"`` the other way round. The same for orthogonal wavelets.
+        border: of the convolutions, a word of :data:`BORDERS`.
 
     Raises:
         InputError: for an unknown name, a negative threshold, a threshold for another variant than ``v4``, or a mode
@@ -229,6 +248,7 @@ class WaveUNet(FibreNet):
         threshold_value: float | None = None,
         mode: str = "periodization",
         filter_roles: str = "reference",
+        border: str = "zeros",
     ) -> None:
         if variant not in VARIANTS:
             raise InputError(f"variant is one of {', '.join(VARIANTS)}, got {variant!r}")
@@ -246,7 +266,7 @@ class WaveUNet(FibreNet):
             shrink = None if threshold is None else shrinkage(threshold, threshold_value or 0.0, channels)
             return resampling.WaveletResampling(wavelet, shrink, **bank)
 
-        super().__init__(width, in_channels, classes, make)
+        super().__init__(width, in_channels, classes, make, border)
         self.options = {
             "width": int(width),
             "wavelet": str(wavelet),
@@ -256,6 +276,7 @@ class WaveUNet(FibreNet):
             "threshold": threshold,
             "threshold_value": threshold_value,
             **bank,
+            "border": border,
         }
 
 
@@ -267,20 +288,30 @@ class BaselineUNet(FibreNet):
         design: a key of :data:`BASELINES`.
         in_channels: channels of the image.
         classes: labels, background included.
+        border: of the convolutions, a word of :data:`BORDERS`.
 
     Raises:
-        InputError: for an unknown design.
+        InputError: for an unknown design or border.
     """
 
-    def __init__(self, width: int = 4, design: str = "unet_transposed", in_channels: int = 1, classes: int = 2) -> None:
+    def __init__(
+        self,
+        width: int = 4,
+        design: str = "unet_transposed",
+        in_channels: int = 1,
+        classes: int = 2,
+        *,
+        border: str = "zeros",
+    ) -> None:
         if design not in BASELINES:
             raise InputError(f"design is one of {', '.join(BASELINES)}, got {design!r}")
-        super().__init__(width, in_channels, classes, BASELINES[design])
+        super().__init__(width, in_channels, classes, BASELINES[design], border)
         self.options = {
             "width": int(width),
             "design": design,
             "in_channels": int(in_channels),
             "classes": int(classes),
+            "border": border,
         }
 
 

@@ -11,6 +11,7 @@ Checkpoints of other programs (``.pt``, ``.pth``) are pickles, which can run cod
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -104,9 +105,9 @@ def load_weights(model: nn.Module, path: str | Path) -> WeightsInfo:
     """
     source = _checked(path)
     info = read_weights_info(source)
-    ours = (type(model).__name__, _options(model))
-    if (info.model, info.options) != ours:
-        raise InputError(f"{source}: weights of {info.model} {info.options} do not fit {ours[0]} {ours[1]}")
+    name, ours = type(model).__name__, _options(model)
+    if info.model != name or ours | info.options != ours:  # a file may be older than an option
+        raise InputError(f"{source}: weights of {info.model} {info.options} do not fit {name} {ours}")
     with safe_open(source, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     _check_tensors(source, tensors, model.state_dict())
@@ -135,6 +136,34 @@ def open_network(path: str | Path, kind: type[Network]) -> Network:
         raise InputError(f"{path}: its options do not build a {info.model} ({error})") from None
     load_weights(network, path)
     return network.eval()
+
+
+def mean_network(paths: Sequence[str | Path], kind: type[Network]) -> Network:
+    """The network whose tensors are the mean of those of several weight files, such as of one network tuned twice.
+
+    Networks tuned from one start lie in one valley, and their mean is often better than each (Wortsman et al. 2022,
+    arXiv 2203.05482). Everything but the tensors is as in the last file.
+
+    Args:
+        paths: one or more weight files of networks with the same tensors.
+        kind: as in :func:`open_network`.
+
+    Raises:
+        InputError: when there is no file, or tensors do not fit; and as :func:`open_network`.
+    """
+    networks = [open_network(path, kind) for path in paths]
+    if not networks:
+        raise InputError("a mean needs at least one weight file")
+    states = [network.state_dict() for network in networks]
+    for path, state in zip(paths, states, strict=True):
+        if {name: t.shape for name, t in state.items()} != {name: t.shape for name, t in states[-1].items()}:
+            raise InputError(f"{path}: its tensors do not fit those of {paths[-1]}; give files of one network")
+    means = {
+        name: torch.stack([state[name].double() for state in states]).mean(0).to(last.dtype)
+        for name, last in states[-1].items()
+    }
+    networks[-1].load_state_dict(means)
+    return networks[-1]
 
 
 def shipped_weights(name: str) -> Path:

@@ -5,7 +5,7 @@ Arrays are ``(z, y, x)``; tree positions ``(x, y, z)`` voxels. ``seed`` is an in
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,7 @@ class Microscope:
         unevenness: relative size of the smooth changes of the background.
         blobs: number of bright out-of-tree blobs per million voxels.
         stripes: relative size of plane-wise and row-wise stripes.
+        black_level: photons taken off every voxel before it is stored, as programs do that remove the background.
     """
 
     radius_factor: float = 0.6
@@ -48,6 +49,7 @@ class Microscope:
     unevenness: float = 0.3
     blobs: float = 0.0
     stripes: float = 0.0
+    black_level: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ def render_neuron(
         expected *= 1 + scope.stripes * (rng.normal(size=(shape[0], 1, 1)) + rng.normal(size=(1, shape[1], 1)))
         expected = np.maximum(expected, 0)
     photons = rng.poisson(expected) + scope.read_noise * rng.normal(size=shape)
+    photons -= scope.black_level
     image = np.clip(photons * (180 / (scope.signal_photons + scope.background_photons)), 0, 255).astype(np.uint8)
     return RenderedNeuron(image, mask, draw_centre_lines(tree, shape), tree)
 
@@ -109,7 +112,7 @@ def random_microscope(seed: Seed) -> Microscope:
         return float(rng.uniform(low, high)) if rng.random() < chance else 0.0
 
     signal = float(np.exp(rng.uniform(np.log(8), np.log(120))))
-    return Microscope(
+    scope = Microscope(
         radius_factor=float(rng.uniform(0.5, 1.0)),
         least_radius=float(rng.uniform(0.7, 1.1)),
         psf_sigma=(float(rng.uniform(0.8, 1.8)), *(float(rng.uniform(0.6, 1.4)),) * 2),
@@ -123,6 +126,10 @@ def random_microscope(seed: Seed) -> Microscope:
         blobs=sometimes(0.4, 1, 12),
         stripes=sometimes(0.25, 0.02, 0.1),
     )
+    if rng.random() < 0.5:
+        return scope
+    noise = float(np.hypot(np.sqrt(scope.background_photons), scope.read_noise))
+    return replace(scope, black_level=scope.background_photons + float(rng.uniform(-0.5, 2.5)) * noise)
 
 
 @dataclass(frozen=True)

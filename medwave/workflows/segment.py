@@ -206,7 +206,7 @@ def prepare(volume: LazyVolume, weights: StrPath | None, options: SegmentOptions
     seen = fingerprint(path)["sha256"]
     scale = sampled_scale(volume.read, volume.shape)
     predictor = FibrePredictor(model, scale, device=options.device, precision=options.precision)
-    plan = fibre_plan(volume.shape)
+    plan = fibre_plan(volume.shape, overlap=options.overlap)
     pinned = {
         "volume": fingerprint(volume.path),
         "channel": options.channel,

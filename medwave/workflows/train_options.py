@@ -15,12 +15,15 @@ class TrainFibreOptions:
     network: str = option("neuron_wavesnet_v4", "Network: a name of medwave.models.network_names().")
     width: int = option(8, "Channels of the first stage.")
     wavelet: str = option("haar", "Wavelet of a WaveUNet; other networks have none.")
+    border: str = option(
+        "replicate", "What convolutions see beyond the border: it again, or zeros.", choices=("replicate", "zeros")
+    )
     synthetic: int = option(3, "Share of synthetic cubes, from grown trees with exact truth, made as they are needed.")
     axons: str | None = option(
         None, "Folder with training/ and validation/, each with cubes volume_N.tif and labels_N.tif."
     )
     axons_share: int = option(1, "Share of the cubes of that folder.")
-    init: str | None = option(None, "Weights to start from, of the same network: fine-tuning.")
+    init: str | None = option(None, "Weights to start from, of a network with the same tensors: fine-tuning.")
     size: tuple[int, int, int] = option((32, 64, 64), "Size of the training cubes.")
     epochs: int = option(24, "Epochs; after each the network is validated and the state written.")
     steps: int = option(100, "Steps of an epoch.")

@@ -57,11 +57,11 @@ def test_a_missing_configuration_is_one_line(medwave, tmp_path):
     assert "no such file" in done.err
 
 
-def test_the_recipe_of_the_shipped_network_is_a_configuration():
+@pytest.mark.parametrize("name", ["train", "tune", "tune_borders"])
+def test_the_recipes_of_the_shipped_network_are_configurations(name):
     from medwave.workflows.train_options import TrainFibreOptions
 
-    recipe = Path(__file__).parents[2] / "pipelines/segment_neurons/configs/train.yaml"
+    recipe = Path(__file__).parents[2] / f"pipelines/segment_neurons/configs/{name}.yaml"
     values = yaml.safe_load(recipe.read_text())
-    assert (
-        TrainFibreOptions(**values | {"size": tuple(values["size"]), "axons": "folder"}).network == "neuron_wavesnet_v4"
-    )
+    options = TrainFibreOptions(**values | {"size": tuple(values["size"]), "axons": "folder"})
+    assert options.network == "neuron_wavesnet_v4"

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from medwave.core.errors import DeviceError, InputError
 from medwave.cubes import Box
 from medwave.engine.fibres import (
+    CUBE_VOXELS,
+    OVERLAP,
     CubeCount,
     FibrePredictor,
     blocks_within,
@@ -90,9 +92,9 @@ def test_blocks_cover_a_region_once_and_lie_on_one_lattice(data, shape, size, ro
 def test_cubes_begin_at_multiples_of_16_and_fit_small_volumes():
     plan = fibre_plan((119, 415, 409))
     assert plan.shape == (128, 416, 416)
-    assert plan.size == (128, 160, 160)
-    assert plan.starts == ((0,), (0, 128, 256), (0, 128, 256))
-    assert fibre_plan((160, 303, 303)).size == (160, 128, 128)
+    assert plan.size == (128, 176, 176)
+    assert plan.starts == ((0,), (0, 80, 160, 240), (0, 80, 160, 240))
+    assert fibre_plan((119, 415, 409), overlap=32).starts == ((0,), (0, 128, 256), (0, 128, 256))
     assert len(fibre_plan((20, 30, 40))) == 1
     assert fibre_plan((20, 30, 40)).size == (32, 32, 48)
 
@@ -100,13 +102,23 @@ def test_cubes_begin_at_multiples_of_16_and_fit_small_volumes():
 @settings(deadline=None)
 @given(st.integers(1, 3000))
 def test_cubes_are_as_few_and_as_small_as_can_be(length):
-    plan = fibre_plan((length, 20, 20))
+    plan = fibre_plan((length, 20, 20), size=(160, 160, 160), overlap=32)
     starts, size = plan.starts[0], plan.size[0]
     assert all(start % 16 == 0 for start in starts)
     assert all(a + size - b >= 32 for a, b in itertools.pairwise(starts))
     assert starts[-1] + size == plan.shape[0] >= length
     assert len(starts) == max(1, -(-(plan.shape[0] - 32) // 128))
     assert size == 16 or (size - 16) * len(starts) < plan.shape[0] + 32 * (len(starts) - 1)
+
+
+@settings(deadline=None)
+@given(st.tuples(*[st.integers(1, 3000)] * 3))
+def test_cubes_hold_as_many_voxels_as_they_may_and_overlap_enough(shape):
+    plan = fibre_plan(shape)
+    assert np.prod(plan.size) <= CUBE_VOXELS
+    for size, step, length in zip(plan.size, plan.stride, plan.shape, strict=True):
+        assert size == length or size - step == OVERLAP
+        assert size >= min(length, 112)
 
 
 def test_the_order_of_blocks_predicts_few_cubes_twice(bright_is_fibre):

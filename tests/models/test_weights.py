@@ -14,6 +14,7 @@ from medwave.models import (
     WaveUNet,
     WiNet,
     load_weights,
+    mean_network,
     open_network,
     read_foreign_checkpoint,
     read_weights_info,
@@ -229,3 +230,19 @@ def test_the_shipped_network_finds_fibre_it_has_never_seen():
 def test_a_weight_file_has_the_permissions_of_any_file(tmp_path):
     (tmp_path / "plain").touch()
     assert save_weights(WaveUNet(4), tmp_path / "net.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_the_mean_of_networks_has_the_mean_of_their_tensors(tmp_path):
+    torch.manual_seed(4)
+    networks = [WaveUNet(4, variant="v3"), WaveUNet(4, variant="v3", border="replicate")]
+    paths = [save_weights(network, tmp_path / f"{n}.safetensors") for n, network in enumerate(networks)]
+    mean = mean_network(paths, FibreNet)
+    assert mean.options["border"] == "replicate"
+    for name, tensor in mean.state_dict().items():
+        both = [network.state_dict()[name] for network in networks]
+        torch.testing.assert_close(tensor.double(), (both[0].double() + both[1].double()) / 2, rtol=1e-6, atol=1e-7)
+    odd = save_weights(WaveUNet(5, variant="v3"), tmp_path / "odd.safetensors")
+    with pytest.raises(InputError, match=r"odd\.safetensors: its tensors do not fit"):
+        mean_network([odd, paths[0]], FibreNet)
+    with pytest.raises(InputError, match="at least one"):
+        mean_network([], FibreNet)

@@ -59,6 +59,14 @@ def test_each_trouble_changes_the_background_only_where_asked(change):
     np.testing.assert_array_equal(clean.mask, troubled.mask)
 
 
+def test_a_black_level_empties_the_background_and_keeps_the_truth():
+    plain, cut = rendered(background_photons=4), rendered(background_photons=4, black_level=10)
+    assert np.mean(plain.image == 0) < 0.05
+    assert np.mean(cut.image == 0) > 0.9
+    assert cut.image[cut.centre_lines].mean() > 60
+    np.testing.assert_array_equal(plain.mask, cut.mask)
+
+
 def test_random_microscopes_differ_and_are_seeded():
     assert random_microscope(1) == random_microscope(1)
     assert random_microscope(1) != random_microscope(2)

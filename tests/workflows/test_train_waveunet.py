@@ -101,5 +101,5 @@ def test_fine_tuning_starts_from_weights_and_says_so(tmp_path):
     )
     assert tuned.best_score == pytest.approx(first.best_score, abs=0.02)
     assert "from weights that were trained by medwave" in read_weights_info(tuned.weights).provenance
-    with pytest.raises(InputError, match="do not fit"):
+    with pytest.raises(InputError, match="its tensors do not fit"):
         train_waveunet(tmp_path / "other", options=SMALL, init=str(first.weights), width=5)
