@@ -33,7 +33,8 @@ class IntensityScale:
 
         The width is the robust standard deviation (1.4826 times the median absolute deviation), and at least a
         hundredth of the way from the median to the 99.9th percentile, for images whose background was set to zero. Nor
-        is it less than the step between values: in coarsely rounded images one step above the background means little.
+        is it less than the step between values, in coarsely rounded images one step above the background means little,
+        unless there are so few values that a step is more than a tenth of the range.
         """
         values = np.asarray(sample, dtype=np.float32).ravel()
         center, high = (float(v) for v in np.percentile(values, [50.0, 99.9]))
@@ -41,7 +42,7 @@ class IntensityScale:
         top = high - center if high > center else float(values.max()) - center
         steps = np.diff(np.unique(values))
         step = float(steps.min()) if len(steps) else 0.0
-        return cls(center, max(deviation, 0.01 * top, step, 1e-6))
+        return cls(center, max(deviation, 0.01 * top, min(step, 0.1 * (float(values.max()) - center)), 1e-6))
 
     def __call__(self, voxels: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
         """Voxels of the volume on the common scale, float32."""

@@ -94,16 +94,17 @@ def test_probabilities_mask_and_record(run, image):
     assert [stage["name"] for stage in record["stages"]] == ["look", "segment", "mask"]
 
 
-def test_an_interrupted_run_goes_on_to_the_same_bytes(run, tmp_path):
-    whole = run("whole")
+def test_an_interrupted_run_goes_on_to_the_same_bytes(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("medwave.engine.fibres.CUBE_VOXELS", 16 * 32 * 160)  # several cubes
+    whole = run("whole", overlap=16)
     with pytest.raises(KeyboardInterrupt):
-        run("cut", on_progress=stopping_after(2))
+        run("cut", overlap=16, on_progress=stopping_after(2))
     cut = tmp_path / "cut"
     assert not (cut / "run.json").exists()
     finished = {p: (p.stat().st_mtime_ns, p.stat().st_ino) for p in (cut / PROBABILITY / "0").rglob("*") if p.is_file()}
     assert len(finished) > 2
     seen = []
-    result = run("cut", on_progress=lambda at: seen.append(at.done))
+    result = run("cut", overlap=16, on_progress=lambda at: seen.append(at.done))
     assert seen == [2, 3, 4, 5]
     assert result.blocks_before == 2
     assert result.cubes.predicted < whole.cubes.predicted
