@@ -68,7 +68,7 @@ def _largest(shape: Triple) -> Triple:
     """As near to a cube of :data:`CUBE_VOXELS` as the shape allows: what a short axis leaves, the longer ones share."""
     sizes, left = [0, 0, 0], float(CUBE_VOXELS)
     for done, axis in enumerate(np.argsort(shape, kind="stable")):
-        fair = int((left + 0.5) ** (1 / (3 - done))) // ALIGNMENT * ALIGNMENT
+        fair = int((left * (1 + 1e-9)) ** (1 / (3 - done))) // ALIGNMENT * ALIGNMENT
         sizes[axis] = min(shape[axis], fair)
         left /= sizes[axis]
     return sizes[0], sizes[1], sizes[2]

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from medwave.core.errors import DeviceError, InputError
@@ -113,6 +113,7 @@ def test_cubes_are_as_few_and_as_small_as_can_be(length):
 
 @settings(deadline=None)
 @given(st.tuples(*[st.integers(1, 3000)] * 3))
+@example((97, 225, 289))
 def test_cubes_hold_as_many_voxels_as_they_may_and_overlap_enough(shape):
     plan = fibre_plan(shape)
     assert np.prod(plan.size) <= CUBE_VOXELS
