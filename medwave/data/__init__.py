@@ -6,9 +6,15 @@ __getattr__, __dir__ = exports(
     __name__,
     {
         "AxonCubes": "medwave.data.neurons",
+        "ArraySet": "medwave.data.identities",
+        "FaceItems": "medwave.data.face_items",
+        "IdentitySet": "medwave.data.identities",
         "Mixture": "medwave.data.neurons",
         "NeuronCubes": "medwave.data.neuron_cubes",
         "SyntheticNeurons": "medwave.data.neurons",
+        "PairSet": "medwave.data.pair_set",
+        "open_identities": "medwave.data.identities",
+        "open_pairs": "medwave.data.pair_set",
         "read_axon_cubes": "medwave.data.axons",
     },
 )

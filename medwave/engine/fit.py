@@ -21,10 +21,14 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from medwave.core.errors import InputError
 from medwave.core.files import StrPath, atomic_path
 from medwave.core.optional import require
+from medwave.losses.recognition import RecognitionLoss
 from medwave.models.weights import save_weights
 
 Batch = dict[str, torch.Tensor]
 Loss = Callable[[torch.Tensor, Batch], torch.Tensor]
+
+OPTIMISERS = ("adamw", "sgd")
+SCHEDULES = ("cosine", "polynomial", "steps", "constant")
 
 
 @dataclass(frozen=True)
@@ -35,13 +39,19 @@ class FitOptions:
         epochs: number of epochs.
         steps: steps per epoch.
         batch: items per step.
-        learning_rate: highest rate; it warms up over the first epoch and falls along a cosine.
-        weight_decay: of AdamW, not applied to biases and norms.
+        learning_rate: highest rate; it warms up and then falls as ``schedule`` says.
+        weight_decay: not applied to biases and norms.
         gradient_norm: gradients are clipped to this length.
         average: decay of the moving average of the weights, which is what is validated and shipped.
         bfloat16: run the network in bfloat16 autocast.
         workers: processes that prepare items.
         seed: of everything that is drawn.
+        optimiser: ``"adamw"`` or ``"sgd"`` (with Nesterov's momentum off).
+        momentum: of SGD.
+        schedule: ``"cosine"`` to 0, ``"polynomial"``: to 0 by the square of what is left, ``"steps"``: a tenth from
+            each of ``milestones`` on, or ``"constant"``.
+        milestones: epochs, counted from 0.
+        warm_up: epochs over which the rate rises to its highest; 0 starts there.
     """
 
     epochs: int = 30
@@ -54,6 +64,18 @@ class FitOptions:
     bfloat16: bool = False
     workers: int = 0
     seed: int = 0
+    optimiser: str = "adamw"
+    momentum: float = 0.9
+    schedule: str = "cosine"
+    milestones: tuple[int, ...] = ()
+    warm_up: int = 1
+
+    def __post_init__(self) -> None:
+        if self.optimiser not in OPTIMISERS or self.schedule not in SCHEDULES:
+            raise InputError(
+                f"optimiser is one of {', '.join(OPTIMISERS)} and schedule one of {', '.join(SCHEDULES)}, got "
+                f"{self.optimiser!r} and {self.schedule!r}"
+            )
 
 
 @dataclass(frozen=True)
@@ -90,6 +112,8 @@ def fit(
     options: FitOptions,
     device: str = "cpu",
     provenance: str = "",
+    head: RecognitionLoss | None = None,
+    after_update: Callable[[], None] = lambda: None,
     report: Callable[[int, float, float], None] = lambda epoch, loss, score: None,
     on_step: Callable[[int], None] = lambda done: None,
 ) -> FitResult:
@@ -104,21 +128,27 @@ def fit(
         options: see :class:`FitOptions`.
         device: where to train.
         provenance: text kept in the weight file.
+        head: a loss that learns too, which ``loss`` calls: its parameters are optimised with those of the network, its
+            state lies in the checkpoint, and it is told how far training has come.
+        after_update: called after each step of the optimiser, before the average is taken, such as to keep parameters
+            in bounds.
         report: told the epoch, its mean loss and its score.
         on_step: told the number of steps done, those before an interruption counted.
 
     Raises:
         InputError: when there are too few items, or the folder holds a damaged checkpoint or one of another run.
     """
-    run = _Run(model, data, loss, validate, Path(folder), options, device, provenance, report, on_step)
+    run = _Run(
+        model, data, loss, validate, Path(folder), options, device, provenance, head, after_update, report, on_step
+    )
     return run()
 
 
 class _Run:
     def __init__(
         self, model: nn.Module, data: Dataset[Batch], loss: Loss, validate: Callable[[nn.Module], float],
-        folder: Path, options: FitOptions, device: str, provenance: str, report: Callable[[int, float, float], None],
-        on_step: Callable[[int], None],
+        folder: Path, options: FitOptions, device: str, provenance: str, head: RecognitionLoss | None,
+        after_update: Callable[[], None], report: Callable[[int, float, float], None], on_step: Callable[[int], None],
     ) -> None:  # fmt: skip
         needed = options.epochs * options.steps * options.batch
         if len(data) < needed:  # type: ignore[arg-type]
@@ -126,14 +156,19 @@ class _Run:
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(options.seed)
         self.model, self.loss, self.validate, self.report = model.to(device), loss, validate, report
-        self.on_step = on_step
+        self.on_step, self.after_update = on_step, after_update
+        self.head = None if head is None else head.to(device).train()
         self.folder, self.options, self.device, self.provenance = folder, options, torch.device(device), provenance
         self.sampler = _Steps(options.steps * options.batch)
         self.loader = DataLoader(
             data, options.batch, sampler=self.sampler, num_workers=options.workers,
             persistent_workers=options.workers > 0,
         )  # fmt: skip
-        self.optimiser = torch.optim.AdamW(_groups(model, options.weight_decay), lr=options.learning_rate)
+        groups = _groups(model, options.weight_decay)
+        if head is not None:
+            groups += [group for group in head.parameter_groups(options.weight_decay) if group["params"]]
+        self.parameters = [parameter for group in groups for parameter in group["params"]]
+        self.optimiser = _optimiser(groups, options)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, self._rate)
         self.average = torch.optim.swa_utils.AveragedModel(
             self.model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(options.average), use_buffers=True
@@ -142,11 +177,19 @@ class _Run:
         self.losses: list[float] = []
 
     def _rate(self, step: int) -> float:
-        warm = self.options.steps
+        warm = self.options.warm_up * self.options.steps
         total = self.options.epochs * self.options.steps
         if step < warm:
             return (step + 1) / warm
-        return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
+        done = (step - warm) / max(1, total - warm)
+        match self.options.schedule:
+            case "cosine":
+                return 0.5 * (1 + math.cos(math.pi * done))
+            case "polynomial":
+                return (1 - done) ** 2
+            case "steps":
+                return 0.1 ** sum(step >= milestone * self.options.steps for milestone in self.options.milestones)
+        return 1.0
 
     def __call__(self) -> FitResult:
         ignite = require("ignite.engine", extra="train", purpose="training")
@@ -178,12 +221,15 @@ class _Run:
     def _step(self, engine: Any, batch: Batch) -> dict[str, Any]:
         batch = {name: tensor.to(self.device) for name, tensor in batch.items()}
         self.optimiser.zero_grad(set_to_none=True)
+        if self.head is not None:
+            self.head.set_progress((engine.state.iteration - 1) / self.options.steps, self.options.epochs)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.bfloat16):
             output = self.model(batch["image"])
         value = self.loss(output.float(), batch)
         value.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.options.gradient_norm)
+        torch.nn.utils.clip_grad_norm_(self.parameters, self.options.gradient_norm)
         self.optimiser.step()
+        self.after_update()
         self.schedule.step()
         self.average.update_parameters(self.model)
         self.losses.append(float(value.detach()))
@@ -217,6 +263,7 @@ class _Run:
             "epoch": epoch, "history": self.history, "run": self._identity(),
             "model": self.model.state_dict(), "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(), "schedule": self.schedule.state_dict(),
+            **({} if self.head is None else {"head": self.head.state_dict()}),
         }  # fmt: skip
 
     def _resume(self) -> int:
@@ -225,7 +272,9 @@ class _Run:
             return 0
         try:
             state = torch.load(path, map_location=self.device, weights_only=True)
-            same = state["run"] == self._identity()
+            run = state["run"]
+            run["options"] = asdict(FitOptions()) | run["options"]  # a checkpoint may be older than an option
+            same = run == self._identity() and ("head" in state) == (self.head is not None)
         except (UnpicklingError, RuntimeError, OSError, EOFError, KeyError, TypeError) as error:
             raise InputError(
                 f"{path}: is damaged or no checkpoint of medwave ({type(error).__name__}); train into another folder"
@@ -236,8 +285,16 @@ class _Run:
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.schedule.load_state_dict(state["schedule"])
+        if self.head is not None:
+            self.head.load_state_dict(state["head"])
         self.history = list(state["history"])
         return int(state["epoch"])
+
+
+def _optimiser(groups: list[dict[str, Any]], options: FitOptions) -> torch.optim.Optimizer:
+    if options.optimiser == "sgd":
+        return torch.optim.SGD(groups, lr=options.learning_rate, momentum=options.momentum)
+    return torch.optim.AdamW(groups, lr=options.learning_rate)
 
 
 def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
