@@ -29,6 +29,9 @@ from medwave.workflows.recognition_options import TrainRecogniseOptions, picture
 ORL_TRAINED = 30
 """People 0 to 29 are trained on, 30 to 39 verified."""
 
+DRAWINGS = 10
+"""Of each character of Omniglot the first ten of its twenty drawings are taken, for training and for verification."""
+
 
 @dataclass(frozen=True)
 class Sets:
@@ -57,7 +60,8 @@ def _omniglot(folder: Path, options: TrainRecogniseOptions) -> Sets:
 
 def _drawings(path: Path, options: TrainRecogniseOptions) -> ArraySet:
     with zipfile.ZipFile(path) as packed:
-        names = sorted(name for name in packed.namelist() if name.endswith(".png"))
+        drawn = (name for name in packed.namelist() if name.endswith(".png"))
+        names = sorted(name for name in drawn if int(name[-6:-4]) <= DRAWINGS)  # .../0108_01.png
         pictures = [decode_picture(packed.read(name), name) for name in names]
     return ArraySet(_sized(pictures, options), [name.rpartition("/")[0] for name in names])
 

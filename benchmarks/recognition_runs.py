@@ -3,11 +3,12 @@
     pip install "medwave[train]"
     python benchmarks/recognition_runs.py --data FOLDER
 
-Omniglot (trained on small background set 1, verified on the characters of set 2), ORL (trained on 30 people,
-verified on the other 10) and a subset of CIFAR-10 (trained and classified; USS has no scores of classes and is left
-out). The last weights are scored: nothing is chosen by the scored pictures. ``_recognition_sets.py`` says what FOLDER
-holds, ``benchmarks/README.md`` what the columns mean. A finished run is a row of the output file at once; started again the
-program goes on with the next. ``--minutes`` begins no run after so many. ``--table`` only prints the tables of a file.
+Omniglot (trained on small background set 1, verified on the characters of set 2, ten drawings of each), ORL (trained on
+30 people, verified on the other 10) and a subset of CIFAR-10 (trained and classified; USS has no scores of classes and
+is left out). The last weights are scored: nothing is chosen by the scored pictures. ``_recognition_sets.py`` says what
+FOLDER holds, ``benchmarks/README.md`` what the columns mean. A finished run is a row of the output file at once;
+started again the program goes on with the next. ``--minutes`` begins no run after so many, ``--table`` only prints the
+tables of a file.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any
 
 import torch
 from _measure import machine
-from _recognition_sets import classification, load, verification
+from _recognition_sets import DRAWINGS, ORL_TRAINED, classification, load, verification
 from _results import BenchmarkError, save, versions
 
 from medwave.data import FaceItems
@@ -39,7 +40,7 @@ WAVELETS = (None, "haar")
 NETWORK: dict[str, Any] = {"depth": 18, "width": 8, "dimension": 64, "dropout": 0.4, "scale": 64.0}
 SETTINGS: dict[str, dict[str, Any]] = {
     "omniglot": {"size": "32", "channels": 1, "mirror": False, "shift": 2, "epochs": 6, "batch": 64},
-    "orl": {"size": "64x48", "channels": 1, "mirror": True, "shift": 2, "epochs": 16, "batch": 30},
+    "orl": {"size": "32", "channels": 1, "mirror": True, "shift": 2, "epochs": 16, "batch": 30},
     "cifar": {"size": "32", "channels": 3, "mirror": True, "shift": 3, "epochs": 3, "batch": 90},
 }
 FIT: dict[str, Any] = {
@@ -97,7 +98,8 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def settings() -> dict[str, Any]:
-    return {"network": NETWORK, "fit": FIT, "sets": SETTINGS}
+    limits = {"drawings": DRAWINGS, "orl_trained": ORL_TRAINED}
+    return {"network": NETWORK, "fit": FIT, "sets": SETTINGS, "limits": limits}
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:

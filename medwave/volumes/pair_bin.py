@@ -109,7 +109,7 @@ def _obey(opcode: str, argument: Any, stack: list[Any], memo: dict[int, Any], na
 
 
 def _since_mark(stack: list[Any]) -> list[Any]:
-    place = len(stack) - 1 - next(n for n, item in enumerate(reversed(stack)) if item is _MARK)
+    place = max(n for n, item in enumerate(stack) if item is _MARK)
     items = stack[place + 1 :]
     del stack[place:]
     return items
