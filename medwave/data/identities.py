@@ -139,7 +139,7 @@ def open_identities(path: StrPath) -> IdentitySet:
 
 def _arrays(path: Path) -> tuple[UInt8Array, list[int]]:
     try:
-        with np.load(path, allow_pickle=False) as content:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
             name = next((each for each in _LABEL_ARRAYS if each in content), None)
             if name is None or "images" not in content:
                 raise VolumeFormatError(

@@ -1,4 +1,4 @@
-"""Training with a head that learns too: prototypes, memories and thresholds move, and an interruption leaves no trace."""
+"""Training with a head that learns too: prototypes, memories and thresholds move; an interruption leaves no trace."""
 
 from dataclasses import replace
 
