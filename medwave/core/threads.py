@@ -1,33 +1,55 @@
 """Threads for compiled loops.
 
 A kernel is a function compiled with ``nogil=True`` that works on the slab ``[start, stop)`` of its first axis and
-writes nothing outside it. The number of threads is torch's (``torch.set_num_threads``), so one setting rules the
-networks and the loops, and a result never depends on it.
+writes nothing outside it. Where torch is in use the number of threads is torch's (``torch.set_num_threads``), so one
+setting rules the networks and the loops. Torch takes two seconds and 0.2 GB to import, so it is not imported for that:
+without it the number is ``OMP_NUM_THREADS``, or that of the processors of this process. A result never depends on it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
-import torch
-
 _pool: tuple[int, int, ThreadPoolExecutor] | None = None
+_limit = 0
+
+
+def thread_count() -> int:
+    """How many threads loops take."""
+    if torch := sys.modules.get("torch"):
+        return int(torch.get_num_threads())
+    if _limit:
+        return _limit
+    wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if wanted.isdecimal() and int(wanted):
+        return int(wanted)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextlib.contextmanager
 def limited_threads(count: int) -> Iterator[None]:
-    """Use ``count`` threads in the block, in networks and loops alike; 0 leaves them as they are."""
-    before = torch.get_num_threads()
+    """Use ``count`` threads in the block, in networks and loops alike; 0 leaves them as they are.
+
+    A block that uses torch imports it before: what is imported inside brings its own number of threads.
+    """
+    global _limit
+    torch = sys.modules.get("torch")
+    before, limit = torch.get_num_threads() if torch else 0, _limit
     if count:
-        torch.set_num_threads(count)
+        _limit = count
+        if torch:
+            torch.set_num_threads(count)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        _limit = limit
+        if torch:
+            torch.set_num_threads(before)
 
 
 def _executor(workers: int) -> ThreadPoolExecutor:
@@ -39,8 +61,8 @@ def _executor(workers: int) -> ThreadPoolExecutor:
 
 
 def run_slabs(kernel: Callable[..., None], length: int, *arguments: Any) -> None:
-    """Call ``kernel(start, stop, *arguments)`` over ``[0, length)``, split evenly among torch's threads."""
-    threads = min(torch.get_num_threads(), length)
+    """Call ``kernel(start, stop, *arguments)`` over ``[0, length)``, split evenly among the threads."""
+    threads = min(thread_count(), length)
     if threads <= 1:
         kernel(0, length, *arguments)
         return

@@ -19,14 +19,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from scipy import ndimage
 
 from medwave.core.errors import GeometryError, InputError
 from medwave.core.geometry import Grid
+from medwave.core.threads import run_slabs
 from medwave.engine.loops import CpuLoops, Level, Loops, converged
 from medwave.engine.pyramid import coarsen
-from medwave.engine.refine_wavelet import WaveletVelocityRun
+from medwave.fields.kernels import enlarge_slab
 
 FloatVolume = npt.NDArray[np.float32]
 
@@ -61,9 +61,11 @@ def resize_field(field: FloatVolume, shape: tuple[int, ...], ratio: int) -> Floa
     The first voxels' outer faces coincide. The last blocks of the coarse grid may be incomplete: ``shape`` says how
     many voxels of the finer grid there are.
     """
-    full = [n * ratio for n in field.shape[1:]]
-    fine = torch.nn.functional.interpolate(torch.from_numpy(field)[None], size=full, mode="trilinear")[0].numpy()
-    return np.ascontiguousarray(fine[:, : shape[0], : shape[1], : shape[2]] * np.float32(ratio))
+    if ratio == 1:
+        return field
+    fine = np.empty((3, *shape), dtype=np.float32)
+    run_slabs(enlarge_slab, shape[0], field, ratio, fine)
+    return fine
 
 
 def _coarse(image: FloatVolume, factor: int) -> FloatVolume:
@@ -118,7 +120,6 @@ def refine(
         InputError: when there is no level.
     """
     _check_shapes(fixed.shape, moving=moving, weight=weight, excluded=excluded, initial_voxels=initial_voxels)
-    runs: dict[str, Any] = {"compositive": CompositiveRun, "wavelet": WaveletVelocityRun}
     loops = loops or CpuLoops()
     weight = np.ones_like(fixed) if weight is None else weight
     field: FloatVolume | None = None
@@ -135,7 +136,7 @@ def refine(
             field = np.stack(scaled).astype(np.float32)
         else:
             field = np.zeros((3, *shape), dtype=np.float32)
-        run = runs[formulation](loops, level, metric, radius_voxels, step_voxels, *images)
+        run = _run_of(formulation)(loops, level, metric, radius_voxels, step_voxels, *images)
         field, history = run(field, lambda i, s, at=index: report and report(
             Progress(at, len(levels), i, levels[at].iterations, s)))  # fmt: skip
         histories.append(history)
@@ -143,6 +144,15 @@ def refine(
         raise InputError("refinement needs at least one level")
     field = run.displacement(field)
     return Refinement(resize_field(field, fixed.shape, levels[-1].factor), histories)
+
+
+def _run_of(formulation: str) -> Any:
+    """The class that runs the iterations of a scale."""
+    if formulation == "compositive":
+        return CompositiveRun
+    from medwave.engine.refine_wavelet import WaveletVelocityRun  # torch takes two seconds to import
+
+    return WaveletVelocityRun
 
 
 def _check_shapes(shape: tuple[int, ...], **arrays: npt.NDArray[Any] | None) -> None:

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from medwave.core.errors import InputError
-from medwave.core.threads import run_slabs
 from medwave.fields.jacobian import determinant, jacobian_matrix
 from medwave.fields.sampling import check_field, positions, sample, warp
 
@@ -52,11 +51,13 @@ def invert(displacement: Tensor, *, iterations: int = 30, tolerance_voxels: floa
 
 
 def _invert_compiled(field: Tensor, iterations: int, tolerance: float) -> tuple[Tensor, Tensor]:
-    from medwave.fields.inversion_kernel import invert_newton  # numba takes a second to import
+    from medwave.fields.inversion_kernel import invert_array  # numba takes a second to import
 
     inverse, residual = torch.empty_like(field), torch.empty_like(field[:, :1])
     for u, x, r in zip(field, inverse, residual, strict=True):
-        run_slabs(invert_newton, field.shape[2], u.numpy(), iterations, tolerance, x.numpy(), r[0].numpy())
+        found = invert_array(u.numpy(), iterations=iterations, tolerance_voxels=tolerance)
+        x.copy_(torch.from_numpy(found[0]))
+        r[0].copy_(torch.from_numpy(found[1]))
     return inverse, residual
 
 

@@ -10,6 +10,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from medwave.core.threads import run_slabs
+
 FloatVolume = npt.NDArray[np.float32]
 
 _compile = numba.njit(cache=True, nogil=True, fastmath={"contract", "arcp", "nsz", "reassoc"}, error_model="numpy")
@@ -118,3 +120,12 @@ def invert_newton(
                 for n in range(3):
                     inverse[n, i, j, k] = guess[n]
                 residual[i, j, k] = size
+
+
+def invert_array(
+    field: FloatVolume, *, iterations: int = 30, tolerance_voxels: float
+) -> tuple[FloatVolume, FloatVolume]:
+    """:func:`medwave.fields.invert` for one field ``(3, D, H, W)`` as an array: the inverse, and its residual."""
+    inverse, residual = np.empty_like(field), np.empty_like(field[0])
+    run_slabs(invert_newton, field.shape[1], field, iterations, tolerance_voxels, inverse, residual)
+    return inverse, residual

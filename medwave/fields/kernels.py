@@ -12,6 +12,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from medwave.core.errors import GeometryError
 from medwave.core.threads import run_slabs
 
 FloatVolume = npt.NDArray[np.float32]
@@ -107,6 +108,78 @@ def largest_length(field: FloatVolume) -> float:
 
 
 @_compile
+def _halves(position, ratio, size):  # type: ignore[no-untyped-def]
+    """The two coarse voxels that a fine one lies between, and its place between them; the border repeats."""
+    at = max((np.float32(position) + np.float32(0.5)) / np.float32(ratio) - np.float32(0.5), np.float32(0.0))
+    low = min(int(at), size - 1)
+    return low, min(low + 1, size - 1), at - np.float32(low)
+
+
+@_compile
+def enlarge_slab(start, stop, field, ratio, out):  # type: ignore[no-untyped-def]
+    """A coarse field ``(3, d, h, w)`` on voxels ``ratio`` times smaller, linear; vectors counted in the new voxels.
+
+    The first voxels' outer faces coincide; ``out`` ``(3, D, H, W)`` says how many fine voxels there are.
+    """
+    _, depth, height, width = field.shape
+    plane = np.empty((height, width), dtype=np.float32)
+    row = np.empty(width, dtype=np.float32)
+    for n in range(3):
+        for i in range(start, stop):
+            a, a1, z = _halves(i, ratio, depth)
+            for j in range(height):
+                near, far, mixed = field[n, a, j], field[n, a1, j], plane[j]
+                for k in range(width):
+                    mixed[k] = np.float32(ratio) * (near[k] + z * (far[k] - near[k]))
+            for j in range(out.shape[2]):
+                b, b1, y = _halves(j, ratio, height)
+                near, far = plane[b], plane[b1]
+                for k in range(width):
+                    row[k] = near[k] + y * (far[k] - near[k])
+                fine = out[n, i, j]
+                for k in range(out.shape[3]):
+                    c, c1, x = _halves(k, ratio, width)
+                    fine[k] = row[c] + x * (row[c1] - row[c])
+
+
+@_compile
+def composed_length(start, stop, outer, inner, matrix, mask, sums):  # type: ignore[no-untyped-def]
+    """Per plane the sum over the mask of ``|M (inner(p) + outer(p + inner(p)))|`` into ``sums`` ``(D,)``.
+
+    ``matrix`` is 3x3 float32 (voxels to mm); fields as in :func:`compose_scaled`.
+    """
+    _, depth, height, width = outer.shape
+    drift = np.empty(3, dtype=np.float32)
+    for i in range(start, stop):
+        total = 0.0
+        for j in range(height):
+            for k in range(width):
+                if not mask[i, j, k]:
+                    continue
+                z = _clamped(np.float32(i) + inner[0, i, j, k], depth)
+                y = _clamped(np.float32(j) + inner[1, i, j, k], height)
+                x = _clamped(np.float32(k) + inner[2, i, j, k], width)
+                a, b, c = int(z), int(y), int(x)
+                a1, b1, c1 = min(a + 1, depth - 1), min(b + 1, height - 1), min(c + 1, width - 1)
+                z -= np.float32(a)
+                y -= np.float32(b)
+                x -= np.float32(c)
+                for n in range(3):
+                    v00 = outer[n, a, b, c] + x * (outer[n, a, b, c1] - outer[n, a, b, c])
+                    v01 = outer[n, a, b1, c] + x * (outer[n, a, b1, c1] - outer[n, a, b1, c])
+                    v10 = outer[n, a1, b, c] + x * (outer[n, a1, b, c1] - outer[n, a1, b, c])
+                    v11 = outer[n, a1, b1, c] + x * (outer[n, a1, b1, c1] - outer[n, a1, b1, c])
+                    v0 = v00 + y * (v01 - v00)
+                    drift[n] = inner[n, i, j, k] + v0 + z * (v10 + y * (v11 - v10) - v0)
+                length = np.float32(0.0)
+                for n in range(3):
+                    mm = matrix[n, 0] * drift[0] + matrix[n, 1] * drift[1] + matrix[n, 2] * drift[2]
+                    length += mm * mm
+                total += np.sqrt(length)
+        sums[i] = total
+
+
+@_compile
 def _slope(below, above, steps):  # type: ignore[no-untyped-def]
     return (above - below) / np.float32(steps)
 
@@ -132,6 +205,19 @@ def jacobian_determinant(start: int, stop: int, field: FloatVolume, out: FloatVo
                 h = _slope(field[2, i, j0, k], field[2, i, j1, k], j1 - j0)
                 m = one + _slope(field[2, i, j, k0], field[2, i, j, k1], k1 - k0)
                 out[i, j, k] = a * (e * m - f * h) - b * (d * m - f * g) + c * (d * h - e * g)
+
+
+def determinants(field: FloatVolume) -> FloatVolume:
+    """Determinants ``(D, H, W)`` of the Jacobian of ``p + field(p)``, from a contiguous ``(3, D, H, W)`` float32.
+
+    Raises:
+        GeometryError: when an axis has a single voxel, along which nothing has a slope.
+    """
+    if min(field.shape[1:]) < 2:
+        raise GeometryError(f"a Jacobian needs two voxels along every axis, got a grid of {field.shape[1:]}")
+    out = np.empty_like(field[0])
+    run_slabs(jacobian_determinant, field.shape[1], field, out)
+    return out
 
 
 @_compile

@@ -14,11 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from scipy.spatial import KDTree
 
 from medwave.core.errors import GeometryError, InputError
-from medwave.fields import compose, jacobian_determinant, to_mm
+from medwave.core.threads import run_slabs
+from medwave.fields.kernels import composed_length, determinants
 
 Array = npt.NDArray[np.generic]
 Float64Array = npt.NDArray[np.float64]
@@ -101,28 +100,33 @@ class Folding(NamedTuple):
     count: int
 
 
-def folding(displacement: npt.ArrayLike, mask: npt.ArrayLike | None = None) -> Folding:
+def folding(
+    displacement: npt.ArrayLike, mask: npt.ArrayLike | None = None, *, jacobian: npt.ArrayLike | None = None
+) -> Folding:
     """Where the map ``p + u(p)`` is not one-to-one: voxels whose Jacobian determinant is zero or less.
 
     Args:
         displacement: ``(3, D, H, W)`` in voxels.
         mask: ``(D, H, W)``, where to look; default: everywhere. The outermost layer is left out in any case.
+        jacobian: determinants ``(D, H, W)`` of the displacement, where they are known already.
 
     Raises:
         GeometryError: when shapes do not fit together.
         InputError: when the mask has no interior voxel.
     """
-    determinant = _interior_determinant(displacement, mask)
+    determinant = _interior_determinant(displacement, mask, jacobian)
     count = int(np.count_nonzero(determinant <= 0))
     return Folding(count / determinant.size, count)
 
 
-def log_jacobian_sd(displacement: npt.ArrayLike, mask: npt.ArrayLike | None = None) -> float:
+def log_jacobian_sd(
+    displacement: npt.ArrayLike, mask: npt.ArrayLike | None = None, *, jacobian: npt.ArrayLike | None = None
+) -> float:
     """Standard deviation of the log Jacobian determinant (clipped at 1e-9): how unevenly the map changes volume.
 
     Args and errors as in :func:`folding`.
     """
-    return float(np.log(np.maximum(_interior_determinant(displacement, mask), 1e-9)).std())
+    return float(np.log(np.maximum(_interior_determinant(displacement, mask, jacobian), 1e-9)).std(dtype=np.float64))
 
 
 def inverse_consistency_mm(
@@ -141,8 +145,13 @@ def inverse_consistency_mm(
         InputError: when the mask is empty.
     """
     outer, inner = _field(forward), _field(inverse)
-    drift = torch.linalg.vector_norm(to_mm(compose(outer, inner), affine), dim=1)[0].numpy()
-    return float(drift[_mask(mask, drift.shape)].mean(dtype=np.float64))
+    if outer.shape != inner.shape:
+        raise GeometryError(f"two displacements compose on one grid, got {outer.shape} and {inner.shape}")
+    inside = _mask(mask, outer.shape[1:])
+    matrix = np.ascontiguousarray(np.asarray(affine, dtype=np.float64)[:3, :3], dtype=np.float32)
+    sums = np.empty(len(inside))
+    run_slabs(composed_length, len(inside), outer, inner, matrix, inside, sums)
+    return float(sums.sum() / np.count_nonzero(inside))
 
 
 def target_registration_error_mm(points_a: npt.ArrayLike, points_b: npt.ArrayLike) -> Float64Array:
@@ -217,6 +226,8 @@ def _compare(surface_a: Float64Array, surface_b: Float64Array) -> dict[str, floa
     if len(surface_a) == 0 or len(surface_b) == 0:
         nothing = float("nan") if len(surface_a) == len(surface_b) else float("inf")
         return {"hd95_mm": nothing, "assd_mm": nothing}
+    from scipy.spatial import KDTree
+
     a_to_b = KDTree(surface_b).query(surface_a)[0]
     b_to_a = KDTree(surface_a).query(surface_b)[0]
     return {
@@ -225,12 +236,11 @@ def _compare(surface_a: Float64Array, surface_b: Float64Array) -> dict[str, floa
     }
 
 
-def _field(displacement: npt.ArrayLike) -> torch.Tensor:
+def _field(displacement: npt.ArrayLike) -> npt.NDArray[np.float32]:
     array = np.asarray(displacement)
     if array.ndim != 4 or array.shape[0] != 3:
         raise GeometryError(f"a displacement is an array (3, D, H, W) in voxels, got shape {array.shape}")
-    dtype = np.float64 if array.dtype == np.float64 else np.float32
-    return torch.from_numpy(np.require(array, dtype, ["C", "W"]))[None]  # torch takes writable memory only
+    return np.require(array, np.float32, ["C", "W"])  # what the loops are compiled for
 
 
 def _mask(mask: npt.ArrayLike | None, shape: tuple[int, ...]) -> BoolArray:
@@ -244,10 +254,15 @@ def _mask(mask: npt.ArrayLike | None, shape: tuple[int, ...]) -> BoolArray:
     return inside
 
 
-def _interior_determinant(displacement: npt.ArrayLike, mask: npt.ArrayLike | None) -> npt.NDArray[np.floating]:
+def _interior_determinant(
+    displacement: npt.ArrayLike, mask: npt.ArrayLike | None, jacobian: npt.ArrayLike | None
+) -> npt.NDArray[np.floating]:
     field = _field(displacement)
-    inside = _mask(mask, tuple(field.shape[2:]))
+    inside = _mask(mask, field.shape[1:])
     interior = (slice(1, -1),) * 3
     if not inside[interior].any():
         raise InputError("no voxel to measure: the grid or the mask has only voxels of the outermost layer")
-    return jacobian_determinant(field)[0, 0].numpy()[interior][inside[interior]]
+    found = determinants(field) if jacobian is None else np.asarray(jacobian)
+    if found.shape != inside.shape:
+        raise GeometryError(f"determinants lie on the grid of the displacement: {inside.shape}, got {found.shape}")
+    return found[interior][inside[interior]]

@@ -10,12 +10,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from medwave.core.errors import DeviceError, GeometryError, InputError
 from medwave.core.files import StrPath
@@ -25,9 +25,8 @@ from medwave.core.threads import limited_threads
 from medwave.engine.affine import AffineResult, align
 from medwave.engine.loops import CpuLoops, Level, Loops
 from medwave.engine.refine import Progress, Refinement, refine
-from medwave.fields.inversion import invert
-from medwave.fields.jacobian import jacobian_determinant
-from medwave.models import WiNet, open_network
+from medwave.fields.inversion_kernel import invert_array
+from medwave.fields.kernels import determinants
 from medwave.volumes import (
     FieldStep,
     LinearStep,
@@ -37,7 +36,6 @@ from medwave.volumes import (
     read_labels,
     read_volume,
 )
-from medwave.workflows.learned_start import predicted_start
 from medwave.workflows.options import RegisterOptions
 from medwave.workflows.pair import WorkingPair, prepare_pair, resample, resample_labels
 
@@ -166,9 +164,12 @@ def register(
         with clock.stage(name):
             yield
 
+    loops = loops_for(options.device)
+    start = None if weights is None else _learned_start(weights, options)
+    if options.formulation == "wavelet":
+        import torch  # noqa: F401  before threads are limited
+
     with limited_threads(options.threads):
-        loops = loops_for(options.device)
-        model = None if weights is None else open_network(weights, WiNet)
         with stage("read"):
             inputs = _load(
                 fixed, moving, fixed_labels, moving_labels, mask_fixed, mask_moving, lesion_fixed, lesion_moving, init
@@ -185,19 +186,18 @@ def register(
             )  # fmt: skip
             options = replace(options, metric=_metric(pair, options))
         initial = None
-        if model is not None:
+        if start is not None:
             with stage("predict"):
-                grid = pair.grid
-                initial = predicted_start(model, inputs.fixed, inputs.moving, matrix, grid, device=options.device)
+                initial = start(inputs.fixed, inputs.moving, matrix, pair.grid)
         with stage("refine"):
             refinement = _refine(pair, options, loops, initial, on_progress)
         with stage("invert"):
             displacement = pair.to_native(refinement.displacement_voxels)
-            inverse, residual = invert(torch.from_numpy(refinement.displacement_voxels)[None], tolerance_voxels=1e-2)
-            inverse = pair.to_native(inverse[0].numpy())
+            inverse, residual = invert_array(refinement.displacement_voxels, tolerance_voxels=1e-2)
+            inverse = pair.to_native(inverse)
         with stage("warp"):
             warped = resample(inputs.moving, matrix, inputs.fixed.grid, displacement)
-            jacobian = jacobian_determinant(torch.from_numpy(displacement)[None])[0, 0].numpy()
+            jacobian = determinants(displacement)
             labels = _carry_labels(inputs, matrix, displacement)
     return Registration(
         fixed=inputs.fixed, moving=inputs.moving, matrix=matrix, affine=linear,
@@ -209,6 +209,14 @@ def register(
     )  # fmt: skip
 
 
+def _learned_start(weights: StrPath, options: RegisterOptions) -> Callable[..., FloatVolume]:
+    """Reads the network now; the function returned predicts on a working grid."""
+    from medwave.models import WiNet, open_network
+    from medwave.workflows.learned_start import predicted_start
+
+    return partial(predicted_start, open_network(weights, WiNet), device=options.device)
+
+
 def loops_for(device: str) -> Loops:
     """The loops of the refinement for a device name.
 
@@ -217,6 +225,8 @@ def loops_for(device: str) -> Loops:
     """
     if device == "cpu":
         return CpuLoops()
+    import torch  # takes two seconds, which the CPU loops do without
+
     try:
         chosen = torch.device(device)
         torch.zeros(1, device=chosen).item()  # a device may be known and still hold no values

@@ -138,7 +138,8 @@ def _figures(result: Registration, images: Mapping[str, npt.NDArray[np.float32]]
     region = result.subject
     fixed = np.asarray(result.fixed.data, dtype=np.float32)[region]
     correlation = {stage: _correlation(fixed, image[region]) for stage, image in images.items()}
-    folds = folding(result.displacement_voxels)
+    folds = folding(result.displacement_voxels, jacobian=result.jacobian)
+    unevenness = log_jacobian_sd(result.displacement_voxels, region, jacobian=result.jacobian)
     consistency = inverse_consistency_mm(
         result.displacement_voxels, result.inverse_voxels, result.fixed.grid.affine, region
     )
@@ -146,8 +147,7 @@ def _figures(result: Registration, images: Mapping[str, npt.NDArray[np.float32]]
         FigureOfMerit("Correlation in the subject", **correlation, better="higher" if fixed.size else ""),
         FigureOfMerit("Inverse consistency", after=consistency, unit="mm", note="mean |u o u_inv| in the subject"),
         FigureOfMerit("Folded voxels", after=float(folds.count), note="determinant of the Jacobian <= 0"),
-        FigureOfMerit("SD of log Jacobian", after=log_jacobian_sd(result.displacement_voxels, region),
-                      note="in the subject: how unevenly volume changes"),
+        FigureOfMerit("SD of log Jacobian", after=unevenness, note="in the subject: how unevenly volume changes"),
         FigureOfMerit("Volume change of the affine", after=float(np.linalg.det(result.matrix[:3, :3]))),
     ]  # fmt: skip
     if result.affine is not None:

@@ -1,5 +1,6 @@
 """Slabs of a loop on threads: every index once, whatever the number of threads, and errors come out."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -124,3 +125,31 @@ print("child", status)
 def test_loops_work_in_a_forked_child():
     done = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, timeout=30)
     assert done.stdout.strip() == "child 0", done.stderr
+
+
+WITHOUT_TORCH = """
+import sys
+import medwave.cli.app, medwave.workflows.register, medwave.workflows.save
+from medwave.core.threads import limited_threads, run_slabs, thread_count
+def seen():
+    slabs = []
+    run_slabs(lambda start, stop: slabs.append(stop - start), 12)
+    return sorted(slabs)
+assert seen() == [4, 4, 4], seen()
+with limited_threads(2):
+    assert seen() == [6, 6], seen()
+    with limited_threads(0):
+        assert thread_count() == 2
+assert thread_count() == 3
+assert "torch" not in sys.modules, "registration on CPU imported torch"
+import torch
+torch.set_num_threads(4)
+assert thread_count() == 4
+"""
+
+
+def test_loops_count_threads_without_torch_and_registration_does_not_import_it():
+    environment = {**os.environ, "OMP_NUM_THREADS": "3"}
+    code = [sys.executable, "-c", WITHOUT_TORCH]
+    done = subprocess.run(code, capture_output=True, text=True, timeout=120, env=environment)
+    assert done.returncode == 0, done.stderr

@@ -12,7 +12,15 @@ from scipy import ndimage
 
 from medwave.core.threads import run_slabs
 from medwave.fields import compose, warp
-from medwave.fields.kernels import compose_scaled, largest_length, nearest_through, warp_border, warp_through
+from medwave.fields.kernels import (
+    compose_scaled,
+    composed_length,
+    enlarge_slab,
+    largest_length,
+    nearest_through,
+    warp_border,
+    warp_through,
+)  # fmt: skip
 
 SHAPES = st.tuples(*[st.integers(1, 9)] * 3)
 
@@ -248,3 +256,24 @@ def test_threads_do_not_change_a_bit(set_threads, threads, depth):
     set_threads(threads)
     for value, single in zip(results(), expected, strict=True):
         np.testing.assert_array_equal(value, single)
+
+
+@pytest.mark.parametrize(("ratio", "shape"), [(2, (9, 8, 11)), (2, (10, 7, 12)), (4, (17, 16, 20))])
+def test_enlarging_a_field_is_torchs_trilinear_interpolation(ratio: int, shape: tuple[int, int, int]) -> None:
+    field = noise(3, *(-(-n // ratio) for n in shape))
+    out = np.full((3, *shape), np.nan, dtype=np.float32)
+    run_slabs(enlarge_slab, shape[0], field, ratio, out)
+    full = torch.nn.functional.interpolate(torch.from_numpy(field)[None], scale_factor=ratio, mode="trilinear")[0]
+    expected = ratio * full.numpy()[:, : shape[0], : shape[1], : shape[2]]
+    np.testing.assert_allclose(out, expected, atol=2e-6 * ratio)
+
+
+def test_composed_length_is_the_length_of_the_composed_displacement_in_mm() -> None:
+    outer, inner = noise(3, 6, 7, 8, size=2.0), noise(3, 6, 7, 8, seed=1, size=2.0)
+    matrix = noise(3, 3, seed=2, size=3.0)
+    mask = noise(6, 7, 8, seed=3) > 0
+    sums = np.empty(6)
+    run_slabs(composed_length, 6, outer, inner, matrix, mask, sums)
+    both = compose(torch.from_numpy(outer)[None], torch.from_numpy(inner)[None])[0].numpy()
+    lengths = np.linalg.norm(np.einsum("ij,jdhw->idhw", matrix, both), axis=0)
+    np.testing.assert_allclose(sums, [(lengths[i] * mask[i]).sum() for i in range(6)], rtol=1e-5)
