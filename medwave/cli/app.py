@@ -7,7 +7,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from medwave import __version__
-from medwave.cli import networks, neurons, register, train, transforms
+from medwave.cli import networks, neurons, recognition, register, train, transforms
 from medwave.core.errors import MedwaveError
 
 _INTERRUPTED = 130
@@ -17,7 +17,7 @@ app = typer.Typer(
     name="medwave",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Wavelet deep learning for volumetric imaging: register brains, trace neurons.",
+    help="Wavelet deep learning for imaging: register brains, trace neurons, tell identities apart.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 demo = typer.Typer(no_args_is_help=True, help="Run a main job on a sample made on the spot.")
@@ -31,6 +31,10 @@ app.command("trace")(neurons.trace)
 app.command("score")(neurons.score)
 app.add_typer(neurons.swc, name="swc")
 app.add_typer(train.train, name="train")
+train.train.command("recognise")(recognition.recognise)
+app.command("embed")(recognition.embed)
+app.command("verify")(recognition.verify)
+app.command("identify")(recognition.identify)
 demo.command("brains")(register.demo_brains)
 demo.command("neuron")(networks.demo_neuron)
 

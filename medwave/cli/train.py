@@ -29,15 +29,18 @@ def waveunet(
     from medwave.workflows.run_folder import result_folder
     from medwave.workflows.train_waveunet import train_waveunet
 
-    with result_folder(output), _progress(options.epochs, options.steps) as (on_epoch, on_step):
-        result = train_waveunet(output, options=options, on_epoch=on_epoch, on_step=on_step)
+    total = options.epochs * options.steps
+    with result_folder(output), training_progress(options.epochs, "fibre IoU") as (on_epoch, on_step):
+        result = train_waveunet(output, options=options, on_epoch=on_epoch, on_step=lambda done: on_step(done, total))
     typer.echo(f"best: fibre IoU {result.best_score:.3f} in epoch {result.best_epoch}")
     typer.echo(f"weights: {result.weights}")
 
 
 @contextlib.contextmanager
-def _progress(epochs: int, steps: int) -> Iterator[tuple[Callable[[int, float, float], None], Callable[[int], None]]]:
-    """A line per epoch, and on a terminal a bar over all steps with the time that is left."""
+def training_progress(
+    epochs: int, measure: str
+) -> Iterator[tuple[Callable[[int, float, float], None], Callable[[int, int], None]]]:
+    """A line per epoch, and on a terminal a bar over all steps (told: done, of all) with the time that is left."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -51,10 +54,10 @@ def _progress(epochs: int, steps: int) -> Iterator[tuple[Callable[[int, float, f
     console = Console(stderr=True)
     columns = (TextColumn("steps"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("steps", total=epochs * steps)
+        task = bar.add_task("steps", total=None)
 
         def on_epoch(epoch: int, loss: float, score: float) -> None:
             clock = time.strftime("%H:%M:%S")
-            console.print(f"medwave: {clock} epoch {epoch}/{epochs}, loss {loss:.4f}, fibre IoU {score:.4f}")
+            console.print(f"medwave: {clock} epoch {epoch}/{epochs}, loss {loss:.4f}, {measure} {score:.4f}")
 
-        yield on_epoch, lambda done: bar.update(task, completed=done)
+        yield on_epoch, lambda done, total: bar.update(task, completed=done, total=total)

@@ -12,8 +12,10 @@ __getattr__, __dir__ = exports(
         "Projections": "medwave.reports.projections",
         "RegistrationReport": "medwave.reports.registration",
         "Stage": "medwave.reports.run_tables",
+        "VerificationReport": "medwave.reports.verification",
         "project": "medwave.reports.projections",
         "write_neuron_report": "medwave.reports.neuron",
         "write_registration_report": "medwave.reports.registration",
+        "write_verification_report": "medwave.reports.verification",
     },
 )

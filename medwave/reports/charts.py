@@ -1,4 +1,4 @@
-"""Bar charts that are plain HTML: text stays text at any width, colours follow the theme, print shows them."""
+"""Charts that are plain HTML: text stays text at any width, colours follow the theme, print shows them."""
 
 from __future__ import annotations
 
@@ -38,6 +38,28 @@ class Chart:
     x_label: str
     y_label: str
     series: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line through points ``(x, y)`` and one mark, both as shares of the plot; the rest as in :class:`Chart`."""
+
+    name: str
+    title: str
+    text: str
+    summary: str
+    points: Sequence[tuple[float, float]]
+    mark: tuple[float, float]
+    x_ticks: Sequence[tuple[float, str]]
+    y_ticks: Sequence[tuple[float, str]]
+    x_label: str
+    y_label: str
+
+    @property
+    def path(self) -> str:
+        """The line as an SVG path in a square of 100 with y downwards, going right before it goes up."""
+        (x, y), *rest = [(100 * x, 100 - 100 * y) for x, y in self.points]
+        return f"M{x:.2f} {y:.2f}" + "".join(f"H{a:.2f}V{b:.2f}" for a, b in rest)
 
 
 def histogram(
