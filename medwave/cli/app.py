@@ -7,7 +7,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from medwave import __version__
-from medwave.cli import networks, neurons, recognition, register, train, transforms
+from medwave.cli import images, networks, neurons, recognition, register, train, transforms
 from medwave.core.errors import MedwaveError
 
 _INTERRUPTED = 130
@@ -35,6 +35,8 @@ train.train.command("recognise")(recognition.recognise)
 app.command("embed")(recognition.embed)
 app.command("verify")(recognition.verify)
 app.command("identify")(recognition.identify)
+train.train.command("classify")(images.train_classify)
+train.train.command("segment")(images.train_segment)
 demo.command("brains")(register.demo_brains)
 demo.command("neuron")(networks.demo_neuron)
 

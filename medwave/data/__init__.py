@@ -5,6 +5,11 @@ from medwave.core.lazy import exports
 __getattr__, __dir__ = exports(
     __name__,
     {
+        "ClassifiedImages": "medwave.data.images",
+        "ImageItems": "medwave.data.image_items",
+        "SegmentedImages": "medwave.data.segmented_images",
+        "read_classified": "medwave.data.images",
+        "read_segmented": "medwave.data.segmented_images",
         "AxonCubes": "medwave.data.neurons",
         "ArraySet": "medwave.data.identities",
         "FaceItems": "medwave.data.face_items",

@@ -5,6 +5,13 @@ from medwave.core.lazy import exports
 __getattr__, __dir__ = exports(
     __name__,
     {
+        "ALEXNET_ERRORS": "medwave.metrics.robustness",
+        "CorruptionErrors": "medwave.metrics.robustness",
+        "OverlapScores": "medwave.metrics.robustness",
+        "confusion_matrix": "medwave.metrics.robustness",
+        "corruption_errors": "medwave.metrics.robustness",
+        "overlap_scores": "medwave.metrics.robustness",
+        "shift_consistency": "medwave.metrics.robustness",
         "dice": "medwave.metrics.registration",
         "surface_distances": "medwave.metrics.registration",
         "folding": "medwave.metrics.registration",

@@ -1,0 +1,84 @@
+"""``medwave train classify|segment``: networks on photographs."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medwave.cli.options import OUTPUT, config_option, with_options
+from medwave.workflows.image_options import TrainClassifierOptions, TrainSegmenterOptions
+
+CLASSIFIED = Annotated[
+    Path,
+    typer.Argument(metavar="DATA", help="Folder SPLIT/CLASS/IMAGE, or an .npz file of SPLIT_images, SPLIT_labels."),
+]
+SEGMENTED = Annotated[
+    Path, typer.Argument(metavar="DATA", help="Folder in the layout of CamVid, Pascal VOC or Cityscapes.")
+]
+
+
+@with_options(TrainClassifierOptions)
+def train_classify(
+    data: CLASSIFIED,
+    output: OUTPUT,
+    config: config_option(TrainClassifierOptions) = None,
+    *,
+    options: TrainClassifierOptions,
+) -> None:
+    """Train a network that classifies the images of DATA. The same command goes on after an interruption.
+
+    The folder then holds best.safetensors (for medwave evaluate-classifier), checkpoint.pt and tensorboard's logs.
+    """
+    from medwave.workflows.run_folder import result_folder
+    from medwave.workflows.train_images import train_classifier
+
+    with result_folder(output), _progress(options.epochs, options.steps, "accuracy") as (on_epoch, on_step):
+        result = train_classifier(data, output, options=options, on_epoch=on_epoch, on_step=on_step)
+    typer.echo(f"best: accuracy {result.best_score:.4f} in epoch {result.best_epoch}")
+    typer.echo(f"weights: {result.weights}")
+
+
+@with_options(TrainSegmenterOptions)
+def train_segment(
+    data: SEGMENTED,
+    output: OUTPUT,
+    config: config_option(TrainSegmenterOptions) = None,
+    *,
+    options: TrainSegmenterOptions,
+) -> None:
+    """Train a network that segments the images of DATA. The same command goes on after an interruption.
+
+    The folder then holds best.safetensors (for medwave evaluate-segmenter), checkpoint.pt and tensorboard's logs.
+    """
+    from medwave.workflows.run_folder import result_folder
+    from medwave.workflows.train_images import train_segmenter
+
+    with result_folder(output), _progress(options.epochs, options.steps, "mean IoU") as (on_epoch, on_step):
+        result = train_segmenter(data, output, options=options, on_epoch=on_epoch, on_step=on_step)
+    typer.echo(f"best: mean IoU {result.best_score:.4f} in epoch {result.best_epoch}")
+    typer.echo(f"weights: {result.weights}")
+
+
+@contextlib.contextmanager
+def _progress(
+    epochs: int, steps: int, score_name: str
+) -> Iterator[tuple[Callable[[int, float, float], None], Callable[[int], None]]]:
+    """A line per epoch, and on a terminal a bar over all steps, as far as their number is known."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("step {task.completed}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("steps", total=epochs * steps or None)
+
+        def on_epoch(epoch: int, loss: float, score: float) -> None:
+            clock = time.strftime("%H:%M:%S")
+            console.print(f"medwave: {clock} epoch {epoch}/{epochs}, loss {loss:.4f}, {score_name} {score:.4f}")
+
+        yield on_epoch, lambda done: bar.update(task, completed=done)

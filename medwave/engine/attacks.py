@@ -1,0 +1,85 @@
+"""Adversarial images: the smallest steps that confuse a classifier most, within a box around each image.
+
+Conventions
+    Images are ``(N, C, ...)`` in [0, 1]; the network takes them as they are (wrap one that wants normalised images).
+    Every result lies within ``epsilon`` of its image in each sample, and in [0, 1].
+
+    ========  =============================================================================================
+    kind      steps
+    ========  =============================================================================================
+    fgsm      one along the sign of the gradient (Goodfellow et al., arXiv:1412.6572)
+    bim       several small ones (Kurakin et al., arXiv:1607.02533)
+    pgd       as bim, from a random start in the box (Madry et al., arXiv:1706.06083)
+    mifgsm    as bim, along gradients that gather momentum (Dong et al., arXiv:1710.06081)
+    ========  =============================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from medwave.core.errors import InputError
+
+ATTACKS = ("fgsm", "bim", "pgd", "mifgsm")
+"""Kinds of attack."""
+
+
+def attack(
+    network: Callable[[Tensor], Tensor],
+    images: Tensor,
+    labels: Tensor,
+    kind: str,
+    epsilon: float,
+    *,
+    steps: int = 10,
+    step: float | None = None,
+    seed: int = 0,
+) -> Tensor:
+    """Images that the network is likelier to get wrong.
+
+    Args:
+        network: images -> logits ``(N, classes)``, in evaluation mode.
+        images: ``(N, C, ...)`` in [0, 1].
+        labels: ``(N,)`` true classes.
+        kind: one of :data:`ATTACKS`.
+        epsilon: half the width of the box, such as ``4 / 255``.
+        steps: of all kinds but fgsm, which has one.
+        step: length of a step; ``epsilon / 4`` unless told, for mifgsm ``epsilon / steps``.
+        seed: of the random start.
+
+    Raises:
+        InputError: for an unknown kind, no step, or a negative epsilon.
+    """
+    if kind not in ATTACKS or steps < 1 or epsilon < 0:
+        raise InputError(
+            f"an attack is one of {', '.join(ATTACKS)} with a step at least and epsilon from 0 on, got {kind!r}, "
+            f"{steps} and {epsilon}"
+        )
+    steps = 1 if kind == "fgsm" else steps
+    if step is None:
+        step = {"fgsm": epsilon, "mifgsm": epsilon / steps}.get(kind, epsilon / 4)
+    low, high = (images - epsilon).clamp(min=0), (images + epsilon).clamp(max=1)
+    made = images.detach()
+    if kind == "pgd":
+        noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(seed)).to(images)
+        made = (images + epsilon * (2 * noise - 1)).clamp(low, high)
+    momentum = torch.zeros_like(images)
+    for _ in range(steps):
+        gradient = _gradient(network, made, labels)
+        if kind == "mifgsm":
+            size = gradient.abs().flatten(1).mean(1).clamp(min=1e-12)
+            momentum = momentum + gradient / size.reshape(-1, *(1,) * (images.dim() - 1))
+            gradient = momentum
+        made = (made + step * gradient.sign()).clamp(low, high)
+    return made
+
+
+def _gradient(network: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor) -> Tensor:
+    with torch.enable_grad():
+        variable = images.detach().requires_grad_()
+        loss = F.cross_entropy(network(variable), labels, reduction="sum")
+        return torch.autograd.grad(loss, variable)[0]

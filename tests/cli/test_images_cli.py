@@ -1,0 +1,45 @@
+"""``medwave train classify|segment``: a run, and what is said about bad data."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("ignite", reason="training needs the extra train")
+
+
+@pytest.fixture
+def data(tmp_path):
+    rng = np.random.default_rng(0)
+    labels = np.arange(40) % 2
+    images = (100 * labels[:, None, None, None] + rng.integers(0, 60, (40, 16, 16, 3))).astype(np.uint8)
+    path = tmp_path / "data.npz"
+    np.savez(path, train_images=images, train_labels=labels, test_images=images, test_labels=labels)
+    return path
+
+
+TRAIN = ("--width", "0.0625", "--small-images", "--epochs", "1", "--batch", "8", "--average", "0.5")
+
+
+def test_a_classifier_is_trained(medwave, data, tmp_path):
+    done = medwave("train", "classify", data, *TRAIN, "-o", tmp_path / "run")
+    assert done.code == 0, done.err
+    assert "epoch 1/1, loss" in done.err
+    assert "best: accuracy" in done.out
+    assert (tmp_path / "run" / "best.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("train", "classify", "no.npz"), "no.npz: no such file"),
+        (("train", "segment", "no"), "no: no such folder"),
+        (("train", "classify", "no.npz", "--network", "resnet19"), "no.npz"),
+        (("train", "classify", "no.npz", "--augment", "resized_crop"), "give --size"),
+        (("train", "segment", "no", "--epochs", "0"), "epochs: at least 1"),
+    ],
+)
+def test_a_bad_request_is_one_line(medwave, tmp_path, words, message):
+    done = medwave(*words, "-o", tmp_path / "run")
+    assert done.code == 2
+    assert message in done.err
+    assert len(done.err.splitlines()) == 1
+    assert not (tmp_path / "run").exists()

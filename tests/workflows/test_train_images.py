@@ -1,0 +1,107 @@
+"""Training on photographs as a job: it learns, goes on after an interruption, refuses what does not fit."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from medwave.core.errors import InputError
+from medwave.data import read_segmented
+from medwave.models import ImageNetwork, open_network
+from medwave.workflows.image_options import TrainClassifierOptions, TrainSegmenterOptions
+from medwave.workflows.train_images import class_weights, train_classifier, train_segmenter
+
+pytest.importorskip("ignite", reason="training needs the extra train")
+
+CLASSIFY = TrainClassifierOptions(
+    width=0.0625, small_images=True, epochs=4, batch=16, learning_rate=0.1, average=0.5, seed=3
+)
+SEGMENT = TrainSegmenterOptions(
+    network="wave_segnet", depth=11, width=0.0625, epochs=3, steps=4, batch=2, average=0.5, learning_rate=0.01
+)
+
+
+@pytest.fixture(scope="module")
+def stripes(tmp_path_factory):
+    """Stripes along one axis or the other."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(120) % 2
+    waves = 100 * np.sin(np.arange(16) * 1.5 + rng.uniform(0, 6, (120, 1)))
+    images = np.where(labels[:, None, None] == 0, waves[:, :, None], waves[:, None, :]) + 128
+    path = tmp_path_factory.mktemp("data") / "stripes.npz"
+    np.savez(path, train_images=images.astype(np.uint8), train_labels=labels)
+    return path
+
+
+@pytest.fixture(scope="module")
+def halves(tmp_path_factory):
+    """In the layout of CamVid: a bright half is class 1, a dark one class 0, the seam unknown."""
+    root = tmp_path_factory.mktemp("camvid")
+    for split, count in (("train", 6), ("val", 2)):
+        for part in (split, f"{split}annot"):
+            (root / part).mkdir()
+        for i in range(count):
+            label = np.zeros((32, 40), np.uint8)
+            label[:, 10 + 3 * i :] = 1
+            image = np.repeat((60 + 120 * label)[..., None], 3, axis=2)
+            label[:, 9 + 3 * i] = 11
+            Image.fromarray(image).save(root / split / f"{i}.png")
+            Image.fromarray(label).save(root / f"{split}annot" / f"{i}.png")
+    return root
+
+
+def test_a_classifier_learns_and_its_weights_open(tmp_path, stripes):
+    result = train_classifier(stripes, tmp_path, options=CLASSIFY)
+    assert result.best_score > 0.9
+    network = open_network(result.weights, ImageNetwork)
+    assert (network.options["wavelet"], network.common.in_channels, network.common.classes) == ("haar", 1, 2)
+
+
+def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path, stripes):
+    options = {"epochs": 3, "steps": 2}
+    whole = train_classifier(stripes, tmp_path / "whole", options=CLASSIFY, **options)
+
+    def stop(epoch, loss, score):
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_classifier(stripes, tmp_path / "parts", options=CLASSIFY, on_epoch=stop, **options)
+    parts = train_classifier(stripes, tmp_path / "parts", options=CLASSIFY, **options)
+    assert parts.history == whole.history
+    first, second = (open_network(r.weights, ImageNetwork).state_dict() for r in (whole, parts))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    with pytest.raises(InputError, match="belongs to a run with other options"):
+        train_classifier(stripes, tmp_path / "parts", options=CLASSIFY, network="resnet18", **options)
+
+
+def test_a_segmenter_learns(tmp_path, halves):
+    result = train_segmenter(halves, tmp_path, options=SEGMENT, epochs=8, steps=6, balance=False)
+    assert result.best_score > 0.5
+    assert open_network(result.weights, ImageNetwork).common.classes == 11
+
+
+def test_rare_classes_weigh_more(halves):
+    weights = class_weights(read_segmented(halves, "train"))
+    assert weights.shape == (11,)
+    assert weights[0] > weights[1] > 0  # the dark half is the smaller one
+    assert (weights[2:] == 0).all()  # nobody saw them
+
+
+@pytest.mark.parametrize(
+    ("train", "options", "changes", "message"),
+    [
+        (train_classifier, CLASSIFY, {"network": "wave_unet"}, "segments images; train it as such"),
+        (train_segmenter, SEGMENT, {"network": "resnet18"}, "classifies images"),
+        (train_classifier, CLASSIFY, {"network": "resnet"}, "no network is called"),
+        (train_classifier, CLASSIFY, {"network": "wave_alexnet"}, "stem"),
+        (train_classifier, CLASSIFY, {"augment": "resized_crop"}, "needs the size"),
+        (train_classifier, CLASSIFY, {"holdout": 0.001}, "too few to hold out"),
+        (train_classifier, CLASSIFY, {"schedule": "stairs"}, "schedule"),
+        (train_segmenter, SEGMENT, {"batch": 0}, "batch: at least 1"),
+    ],
+)
+def test_what_does_not_fit_is_refused(tmp_path, stripes, halves, train, options, changes, message):
+    data = stripes if train is train_classifier else halves
+    with pytest.raises(InputError, match=message):
+        train(data, tmp_path / "run", options=options, **changes)
