@@ -135,3 +135,17 @@ def test_listed_pairs_find_pictures_with_and_without_ending(tmp_path):
         open_pairs(tmp_path / "pairs.txt", folder)
     with pytest.raises(InputError, match="give their folder with --images"):
         open_pairs(tmp_path / "pairs.txt", None)
+
+
+@pytest.mark.data
+def test_real_sets_have_their_published_numbers(data_folder, tmp_path):
+    import zipfile
+
+    people = open_identities(data_folder / "images" / "orl_faces" / "orl_faces.npz")
+    assert (len(people), len(people.names), people.picture(0).shape) == (400, 40, (112, 92, 1))
+    with zipfile.ZipFile(data_folder / "images" / "omniglot" / "images_background_small1.zip") as packed:
+        packed.extractall(tmp_path)
+    drawings = open_identities(tmp_path)
+    assert (len(drawings), len(drawings.names), drawings.picture(0).shape) == (2720, 136, (105, 105, 1))
+    assert drawings.names[0] == "images_background_small1/Balinese/character01"
+    assert np.bincount(drawings.labels).tolist() == [20] * 136
