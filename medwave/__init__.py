@@ -19,5 +19,8 @@ __getattr__, __dir__ = exports(
         "evaluate": "medwave.workflows.evaluate",
         "segment": "medwave.workflows.segment",
         "reconstruct": "medwave.workflows.reconstruct",
+        "embed": "medwave.workflows.recognise",
+        "verify": "medwave.workflows.recognise",
+        "identify": "medwave.workflows.recognise",
     },
 )

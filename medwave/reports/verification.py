@@ -181,7 +181,7 @@ def _rates_table(report: VerificationReport) -> Table:
     rows = []
     for far, found in report.accepted.items():
         if found is None:
-            rows.append([Cell(f"{far:g}"), Cell("–", detail="too few pairs of two identities"), Cell("–"), Cell("–")])
+            rows.append([Cell(f"{far:g}"), Cell("too few pairs of two identities", tone="muted"), Cell("–"), Cell("–")])
         else:
             tar = Cell(f"{_percent(found.tar)} %", bar=found.tar)
             rows.append([Cell(f"{far:g}"), tar, Cell(number(found.threshold)), Cell(number(found.far))])
