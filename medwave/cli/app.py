@@ -7,7 +7,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from medwave import __version__
-from medwave.cli import images, networks, neurons, recognition, register, train, transforms
+from medwave.cli import images, networks, neurons, recognition, register, train, transform_files, transforms
 from medwave.core.errors import MedwaveError
 
 _INTERRUPTED = 130
@@ -25,6 +25,10 @@ app.add_typer(demo, name="demo")
 app.command("register")(register.register)
 app.command("apply")(transforms.apply)
 app.command("evaluate")(transforms.evaluate)
+app.command("convert-transform")(transform_files.convert_transform)
+app.command("compose")(transform_files.compose)
+app.command("invert")(transform_files.invert)
+app.command("jacobian")(transform_files.jacobian)
 app.command("segment")(networks.segment)
 app.command("reconstruct")(networks.reconstruct)
 app.command("trace")(neurons.trace)

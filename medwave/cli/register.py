@@ -23,7 +23,11 @@ def register(
     mask_moving: file_option("--mask-moving", "Non-zero where the moving image may be compared.") = None,
     lesion_fixed: file_option("--lesion-fixed", "Non-zero where the fixed image may not be compared.") = None,
     lesion_moving: file_option("--lesion-moving", "Non-zero where the moving image may not be compared.") = None,
-    init: file_option("--init", "ITK affine (fixed to moving points) to start from.") = None,
+    init: file_option(
+        "--init",
+        "Transform to start from: ITK or ANTs (.mat, .txt, .tfm, .h5, field), flirt's matrix (-in MOVING -ref FIXED), "
+        "FSL's field, FreeSurfer's .lta or register.dat, or the folder of another run.",
+    ) = None,
     weights: file_option("--weights", "Weights of a WiNet (safetensors): refine from its prediction.") = None,
     *,
     options: RegisterOptions,

@@ -1,4 +1,4 @@
-"""Floor 2: every file format and every fact about axes: volumes, ITK transforms, points.
+"""Floor 2: every file format and every fact about axes: volumes, transforms of ITK, FSL and FreeSurfer, points.
 
 Volumes come and go as :class:`medwave.core.geometry.Volume` (array in file axis order, affine RAS+ mm);
 displacements as ``(3, D, H, W)`` in voxels of their grid; matrices as 4x4 RAS+ mm; points as ``(N, 3)`` RAS+ mm.
@@ -24,10 +24,13 @@ __getattr__, __dir__ = exports(
         "canonical": "medwave.volumes.checks",
         "check_image": "medwave.volumes.checks",
         "create_ome_zarr": "medwave.volumes.ome_zarr_write",
+        "m3z_command": "medwave.volumes.freesurfer",
         "open_stack": "medwave.volumes.open",
         "read_affine": "medwave.volumes.affine",
         "read_field": "medwave.volumes.displacement",
+        "read_flirt": "medwave.volumes.fsl",
         "read_labels": "medwave.volumes.read",
+        "read_lta": "medwave.volumes.freesurfer",
         "read_pair_bin": "medwave.volumes.pair_bin",
         "read_pair_list": "medwave.volumes.pair_list",
         "read_picture": "medwave.volumes.pictures",
@@ -41,9 +44,13 @@ __getattr__, __dir__ = exports(
         "write_affine": "medwave.volumes.affine",
         "write_composite": "medwave.volumes.composite",
         "write_field": "medwave.volumes.displacement",
+        "write_flirt": "medwave.volumes.fsl",
+        "write_fsl_field": "medwave.volumes.fsl",
         "write_inverse_composite": "medwave.volumes.composite",
+        "write_lta": "medwave.volumes.freesurfer",
         "write_points": "medwave.volumes.points",
         "write_swc": "medwave.volumes.swc",
+        "write_transform": "medwave.volumes.composite",
         "write_v3draw": "medwave.volumes.v3draw",
         "write_volume": "medwave.volumes.write",
     },

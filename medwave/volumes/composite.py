@@ -20,12 +20,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from medwave.core.errors import OutputError
+from medwave.core.errors import GeometryError, OutputError
 from medwave.core.files import StrPath, atomic_path
 from medwave.core.geometry import RAS_TO_LPS, Float64Array, Grid
+from medwave.volumes.affine import AFFINE_SUFFIXES, write_affine
 from medwave.volumes.displacement import Float32Array, check_field, last_axis_slabs, lps_component, lps_matrix
 from medwave.volumes.hdf5 import PackedFloats, Tree, write_tree
 from medwave.volumes.itk import affine_to_itk
+from medwave.volumes.spatial import LinearStep, SpatialTransform
 
 
 def write_composite(
@@ -66,6 +68,30 @@ def write_inverse_composite(
     _affine_entry(matrix_ras)  # refuses what cannot be inverted
     inverse = np.linalg.inv(np.asarray(matrix_ras, dtype=np.float64))
     _write(path, [_field_entry(path, inverse_displacement_voxels, grid), _affine_entry(inverse)])
+
+
+def write_transform(path: StrPath, transform: SpatialTransform) -> None:
+    """Write any chain of linear and field steps: ``.h5`` as it is, a linear one also as ``.tfm``, ``.txt``, ``.mat``.
+
+    Nothing is resampled: each field stays on its own grid; linear steps that follow each other become one.
+
+    Raises:
+        GeometryError, InputError: when a step is unusable, or has no form in the file that is named.
+        OutputError: when it cannot be written.
+    """
+    steps = transform.merged().steps
+    if Path(path).suffix.lower() in AFFINE_SUFFIXES:
+        if len(steps) != 1 or not isinstance(steps[0], LinearStep):
+            raise GeometryError(f"{path}: this transform bends space; end the name in .h5, or in .nii.gz for one field")
+        write_affine(path, steps[0].matrix_ras)
+        return
+    entries = [
+        _affine_entry(step.matrix_ras) if isinstance(step, LinearStep)
+        else _field_entry(path, step.displacement_voxels, step.grid) for step in steps
+    ]  # fmt: skip
+    if not any(entries):
+        entries = [_affine_entry(np.eye(4))]  # ITK refuses a composite of nothing
+    _write(path, entries[::-1])
 
 
 def _write(path: StrPath, entries: list[Tree | None]) -> None:

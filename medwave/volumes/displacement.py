@@ -10,6 +10,7 @@ Conventions
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ import numpy.typing as npt
 from medwave.core.errors import GeometryError, InputError
 from medwave.core.files import StrPath, input_file
 from medwave.core.geometry import RAS_TO_LPS, Float64Array, Grid
-from medwave.volumes.nifti import VECTOR_INTENT, decode_nifti, is_nifti, is_orthogonal, stream_nifti
+from medwave.volumes.nifti import VECTOR_INTENT, Decoded, decode_nifti, is_nifti, is_orthogonal, stream_nifti
 
 STEPS_PER_MM = np.float32(1024)
 SLAB_VOXELS = 1 << 20
@@ -67,7 +68,11 @@ def read_field(path: StrPath) -> tuple[Float32Array, Grid]:
     file = input_file(path)
     if not is_nifti(file):
         raise GeometryError(f"{file}: a displacement field is a 5-D NIfTI file (.nii.gz or .nii)")
-    decoded = decode_nifti(file)
+    return field_of(file, decode_nifti(file))
+
+
+def field_of(file: Path, decoded: Decoded) -> tuple[Float32Array, Grid]:
+    """What :func:`read_field` returns, from a decoded file."""
     shape = decoded.values.shape
     if len(shape) != 5 or shape[3:] != (1, 3) or decoded.intent not in DISPLACEMENT_INTENTS:
         raise GeometryError(

@@ -39,7 +39,8 @@ class RegisterOptions:
     )
     affine: str = option(
         "affine",
-        "Linear start: full affine, rigid only, or none (trust the headers or --init).",
+        "Linear start: full affine, rigid only, or none (trust the headers or --init). "
+        "An --init that bends space brings its own.",
         choices=("affine", "rigid", "none"),
     )
     deformable: bool = option(True, "Whether a deformable part follows the linear start.")
@@ -57,6 +58,10 @@ class RegisterOptions:
 
 DIRECTIONS = ("moving-to-fixed", "fixed-to-moving")
 """Where data goes, in words; the first is taken when none is named."""
+
+
+TRANSFORM_FORMS = ("itk", "fsl", "freesurfer")
+"""Programs whose files transforms are written for."""
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from scipy import ndimage
 
 from medwave.core.geometry import Float64Array, Grid, Volume
-from medwave.fields import sample
 from medwave.volumes import LinearStep, SpatialTransform
 from medwave.workflows.pair import resample, resample_labels
 
@@ -88,6 +86,10 @@ class Pullback:
         """
         if interpolation == "nearest":
             return self.image(volume, "nearest")
+        import torch  # takes two seconds, which all other ways do without
+
+        from medwave.fields import sample
+
         # torch gathers no uint16, uint32 or uint64
         labels = torch.from_numpy(np.ascontiguousarray(volume.data, dtype=np.int64))[None, None]
         out = np.empty(self.grid.shape, dtype=volume.data.dtype)

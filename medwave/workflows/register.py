@@ -32,12 +32,13 @@ from medwave.volumes import (
     LinearStep,
     SpatialTransform,
     check_image,
-    read_affine,
     read_labels,
     read_volume,
 )
+from medwave.workflows.chains import load_chain
 from medwave.workflows.options import RegisterOptions
 from medwave.workflows.pair import WorkingPair, prepare_pair, resample, resample_labels
+from medwave.workflows.pullback import Pullback
 
 FloatVolume = npt.NDArray[np.float32]
 Source = Volume | StrPath
@@ -119,6 +120,7 @@ class _Inputs:
     use_fixed: npt.NDArray[np.bool_] | None
     use_moving: npt.NDArray[np.bool_] | None
     start: Float64Array | None
+    bend: SpatialTransform | None
 
 
 def register(
@@ -131,7 +133,7 @@ def register(
     mask_moving: Source | None = None,
     lesion_fixed: Source | None = None,
     lesion_moving: Source | None = None,
-    init: StrPath | Float64Array | None = None,
+    init: StrPath | SpatialTransform | Float64Array | None = None,
     weights: StrPath | None = None,
     options: RegisterOptions | None = None,
     on_stage: Callable[[str], None] | None = None,
@@ -145,7 +147,9 @@ def register(
         fixed_labels, moving_labels: label maps on the grids of their images; moving labels are carried over.
         mask_fixed, mask_moving: non-zero where the images may be compared.
         lesion_fixed, lesion_moving: non-zero where they may not.
-        init: an ITK affine file, or a 4x4 RAS+ mm matrix from fixed to moving points, to start from.
+        init: what to start from: a 4x4 RAS+ mm matrix from fixed to moving points, a transform, a file of ITK, FSL
+            or FreeSurfer (:func:`medwave.volumes.read_transform`), or the folder of another run. A linear one is
+            refined by the affine stage; with one that bends space the deformable part goes on, its affine stays.
         weights: a WiNet's safetensors; the refinement then starts from its prediction, not from the affine.
         options: all other options; single ones can be given by name: ``register(f, m, preset="fast")``.
         on_stage: told the name of each step when it begins.
@@ -174,11 +178,18 @@ def register(
             inputs = _load(
                 fixed, moving, fixed_labels, moving_labels, mask_fixed, mask_moving, lesion_fixed, lesion_moving, init
             )
+            if inputs.bend is not None and (start is not None or options.formulation == "wavelet"):
+                raise InputError(
+                    "an initial transform that bends space takes the place of --weights, and of the compositive "
+                    "formulation only; leave --weights and --formulation wavelet out, or give a linear one"
+                )
         with stage("affine"):
             linear = _linear_start(inputs, options)
             if linear is not None and linear.failed:
                 warnings.append(f"the linear start may have failed: {linear.reason}")
             matrix = linear.matrix if linear else (np.eye(4) if inputs.start is None else inputs.start)
+            if inputs.bend is not None:
+                matrix = Pullback.through(inputs.bend, inputs.fixed.grid).matrix
         with stage("prepare"):
             pair = prepare_pair(
                 inputs.fixed, inputs.moving, matrix, use_fixed=inputs.use_fixed, use_moving=inputs.use_moving,
@@ -186,6 +197,8 @@ def register(
             )  # fmt: skip
             options = replace(options, metric=_metric(pair, options))
         initial = None
+        if inputs.bend is not None:
+            initial = Pullback.through(inputs.bend, pair.grid).shift_voxels
         if start is not None:
             with stage("predict"):
                 initial = start(inputs.fixed, inputs.moving, matrix, pair.grid)
@@ -241,7 +254,7 @@ def loops_for(device: str) -> Loops:
 def _load(
     fixed: Source, moving: Source, fixed_labels: Source | None, moving_labels: Source | None,
     mask_fixed: Source | None, mask_moving: Source | None, lesion_fixed: Source | None, lesion_moving: Source | None,
-    init: StrPath | Float64Array | None,
+    init: StrPath | SpatialTransform | Float64Array | None,
 ) -> _Inputs:  # fmt: skip
     images = [_volume(source) for source in (fixed, moving)]
     for image in images:
@@ -252,8 +265,18 @@ def _load(
         _on_same_grid(moving_labels, images[1], "label map"),
         _allowed(mask_fixed, lesion_fixed, images[0]),
         _allowed(mask_moving, lesion_moving, images[1]),
-        init if init is None or isinstance(init, np.ndarray) else read_affine(init),
+        *_start(init, images[0], images[1]),
     )
+
+
+def _start(
+    init: StrPath | SpatialTransform | Float64Array | None, fixed: Volume, moving: Volume
+) -> tuple[Float64Array | None, SpatialTransform | None]:
+    """The matrix to start from, or a transform that bends space."""
+    if init is None or isinstance(init, np.ndarray):
+        return init, None
+    transform = load_chain(init, fixed=fixed, moving=moving).transform
+    return (transform.linear, None) if transform.linear is not None else (None, transform)
 
 
 def _volume(source: Source) -> Volume:
@@ -289,7 +312,7 @@ def _allowed(mask: Source | None, lesion: Source | None, image: Volume) -> npt.N
 
 
 def _linear_start(inputs: _Inputs, options: RegisterOptions) -> AffineResult | None:
-    if options.affine == "none":
+    if options.affine == "none" or inputs.bend is not None:
         return None
     excluded = [None if use is None else ~use for use in (inputs.use_fixed, inputs.use_moving)]
     return align(
@@ -313,7 +336,7 @@ def _refine(
     report: Callable[[Progress], None] | None,
 ) -> Refinement:  # fmt: skip
     if not options.deformable:
-        return Refinement(np.zeros((3, *pair.grid.shape), dtype=np.float32), [])
+        return Refinement(np.zeros((3, *pair.grid.shape), dtype=np.float32) if initial is None else initial, [])
     levels = tuple(level for level in LEVELS[options.preset] if min(pair.grid.shape) >= 8 * level.factor)
     return refine(
         pair.fixed, pair.moving, levels or LEVELS[options.preset][-1:],

@@ -1,0 +1,65 @@
+"""Transforms as files from the command line: what is printed and written, and one line for what cannot be."""
+
+import numpy as np
+import pytest
+from cli_cases import QUICK, listing
+
+from medwave.volumes import read_transform, read_volume
+
+
+@pytest.mark.parametrize("command", ["convert-transform", "compose", "invert", "jacobian"])
+def test_each_explains_itself(medwave, command):
+    done = medwave(command, "--help")
+    assert done.code == 0
+    assert "points" in done.out or "inverse" in done.out or "volume" in done.out
+
+
+def test_there_and_back_through_fsl_and_freesurfer(medwave, pair, run, tmp_path):
+    ends = ("--fixed", pair["fixed"], "--moving", pair["moving"])
+    affine = run / "transform/affine.tfm"
+    done = medwave("convert-transform", affine, "--to", "fsl", "-o", tmp_path / "m.mat", *ends)
+    assert done.code == 0, done.err
+    assert done.out.splitlines()[0] == str(tmp_path / "m.mat")
+    assert f"use it: flirt -in {pair['moving']} -ref {pair['fixed']} -applyxfm" in done.out
+    assert medwave("convert-transform", affine, "--to", "freesurfer", "-o", tmp_path / "m.lta", *ends).code == 0
+    for name in ("m.mat", "m.lta"):
+        done = medwave(
+            "register", pair["fixed"], pair["moving"], "--init", tmp_path / name, "-o", tmp_path / "r", *QUICK
+        )
+        assert done.code == 0, done.err
+        found = read_transform(tmp_path / "r/transform/affine.tfm").linear
+        np.testing.assert_allclose(found, read_transform(affine).linear, atol=1e-5)
+
+
+def test_compose_invert_jacobian(medwave, run, tmp_path):
+    both, back = tmp_path / "both.h5", tmp_path / "back.nii.gz"
+    done = medwave("compose", run, run / "transform/affine.tfm", "-o", both)
+    assert (done.code, done.out) == (0, f"{both}\n")
+    done = medwave("invert", run, "-o", back)
+    assert (done.code, done.out, done.err) == (0, f"{back}\n", "")
+    done = medwave("jacobian", run, "--log", "-o", tmp_path / "log.nii.gz")
+    assert done.code == 0, done.err
+    assert done.out.splitlines()[-1] == "folded voxels: 0"
+    assert np.abs(read_volume(tmp_path / "log.nii.gz").data).max() < 1e-6  # the quick run's transform is the identity
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("invert", "absent.h5", "-o", "x.h5"), "no such file"),
+        (("compose", "{run}", "{affine}", "-o", "x.tfm"), "bends space"),
+        (("jacobian", "{affine}", "-o", "x.nii.gz"), "--reference"),
+        (("convert-transform", "{affine}", "--to", "fsl", "-o", "x.mat"), "--fixed and --moving"),
+        (("convert-transform", "{run}", "--to", "fsl", "-o", "x.mat"), ".nii.gz"),
+        (("register", "{fixed}", "{moving}", "--init", "absent.mat", "-o", "out"), "no such file"),
+    ],
+)
+def test_what_cannot_be_is_one_line(medwave, pair, run, tmp_path, monkeypatch, words, said):
+    monkeypatch.chdir(tmp_path)
+    before = listing(tmp_path)
+    names = {"run": run, "affine": run / "transform/affine.tfm", **pair}
+    done = medwave(*(word.format(**names) for word in words))
+    assert done.code == 2
+    assert len(done.errors) == 1
+    assert said in done.errors[0]
+    assert listing(tmp_path) == before
