@@ -18,6 +18,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,15 +38,14 @@ class IdentitySet:
     Attributes:
         labels: ``(n,)`` int64, identity of each picture, 0 to ``len(names) - 1``.
         names: of the identities.
-        sources: of each picture: a path from the top, or a number in words.
+        sources: of each picture: a path from the top, or a number in words; a sequence.
     """
 
-    def __init__(self, identities: Sequence[str | int], sources: Sequence[str]) -> None:
-        unique = sorted(set(identities))
-        numbers = {name: number for number, name in enumerate(unique)}
-        self.labels = np.array([numbers[name] for name in identities], dtype=np.int64)
-        self.names = tuple(str(name) for name in unique)
-        self.sources = tuple(sources)
+    def __init__(self, identities: Sequence[str] | Sequence[int] | npt.NDArray[Any], sources: Sequence[str]) -> None:
+        unique, labels = np.unique(np.asarray(identities), return_inverse=True)
+        self.labels = labels.astype(np.int64).ravel()
+        self.names = tuple(map(str, unique.tolist()))
+        self.sources = sources
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -53,6 +53,21 @@ class IdentitySet:
     def picture(self, index: int) -> UInt8Array:
         """One picture."""
         raise NotImplementedError
+
+
+class _Numbered(Sequence[str]):
+    """Names such as ``picture 7``, made when they are asked for: a set may have tens of millions."""
+
+    def __init__(self, word: str, numbers: Sequence[int] | npt.NDArray[np.int64]) -> None:
+        self.word, self.numbers = word, numbers
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return _Numbered(self.word, self.numbers[index])
+        return f"{self.word} {self.numbers[index]}"
 
 
 class FolderSet(IdentitySet):
@@ -75,7 +90,7 @@ class RecordSet(IdentitySet):
 
     def __init__(self, path: Path) -> None:
         self.records = RecordFile(path)
-        super().__init__(self.records.labels().tolist(), [f"record {key}" for key in self.records.keys])
+        super().__init__(self.records.labels(), _Numbered("record", self.records.keys))
 
     def picture(self, index: int) -> UInt8Array:
         """Read a record; raises VolumeFormatError where it is damaged."""
@@ -96,11 +111,26 @@ class ArraySet(IdentitySet):
         if len(pictures) != len(identities) or not len(pictures):
             raise InputError(f"each picture has one identity, got {len(identities)} for {len(pictures)}")
         self.pictures = pictures
-        super().__init__(identities, [f"picture {n}" for n in range(len(pictures))])
+        super().__init__(identities, _Numbered("picture", range(len(pictures))))
 
     def picture(self, index: int) -> UInt8Array:
         """One picture."""
         return self.pictures[index]
+
+
+class _Chosen(Sequence[str]):
+    """Some of the names of another sequence."""
+
+    def __init__(self, names: Sequence[str], places: npt.NDArray[np.int64]) -> None:
+        self.names, self.places = names, places
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return _Chosen(self.names, self.places[index])
+        return self.names[int(self.places[index])]
 
 
 class PartOfSet(IdentitySet):
@@ -109,8 +139,8 @@ class PartOfSet(IdentitySet):
     def __init__(self, whole: IdentitySet, identities: npt.NDArray[np.int64]) -> None:
         self.whole = whole
         self.places = np.flatnonzero(np.isin(whole.labels, identities))
-        super().__init__(whole.labels[self.places].tolist(), [whole.sources[place] for place in self.places])
-        self.names = tuple(whole.names[identity] for identity in sorted(set(whole.labels[self.places].tolist())))
+        super().__init__(whole.labels[self.places], _Chosen(whole.sources, self.places))
+        self.names = tuple(whole.names[identity] for identity in np.unique(whole.labels[self.places]))
 
     def picture(self, index: int) -> UInt8Array:
         """One picture; errors as those of the whole set."""

@@ -16,6 +16,7 @@ Sources
 from __future__ import annotations
 
 import struct
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,8 +57,8 @@ class RecordFile:
         index = self.path.with_suffix(".idx")
         if not index.is_file():
             raise MissingFileError(f"{index}: a record file is read by its index, which must lie beside it")
-        self._offsets = _read_index(index, self.path.stat().st_size)
-        keys = np.array(sorted(self._offsets), dtype=np.int64)
+        self._all_keys, self._offsets = _read_index(index, self.path.stat().st_size)
+        keys = self._all_keys
         head = self.read(int(keys[0]))
         if keys[0] == 0 and not head.content:
             if len(head.labels) < 1 or not 1 <= head.labels[0] <= 2**31:
@@ -71,10 +72,9 @@ class RecordFile:
         Raises:
             VolumeFormatError: when the file is cut short or damaged there, or the index lacks the key.
         """
-        if key not in self._offsets:
-            raise VolumeFormatError(f"{self.path}: its index has no record {key}")
+        offset = self._offset(key)
         with self.path.open("rb") as stream:
-            stream.seek(self._offsets[key])
+            stream.seek(offset)
             body = self._body(stream, key)
         if len(body) < _HEADER.size:
             raise self._damage(key)
@@ -90,7 +90,7 @@ class RecordFile:
         found = np.empty(len(self.keys), dtype=np.int64)
         with self.path.open("rb") as stream:
             for n, key in enumerate(self.keys.tolist()):
-                stream.seek(self._offsets[key])
+                stream.seek(self._offset(key))
                 head = stream.read(8 + _HEADER.size + 4)
                 if len(head) < 8 + _HEADER.size + 4 or struct.unpack_from("<I", head)[0] != _MAGIC:
                     raise self._damage(key)
@@ -100,6 +100,12 @@ class RecordFile:
                     raise VolumeFormatError(f"{self.path}: record {key} has label {value}, which is no identity")
                 found[n] = int(value)
         return found
+
+    def _offset(self, key: int) -> int:
+        place = int(np.searchsorted(self._all_keys, key))
+        if place == len(self._all_keys) or self._all_keys[place] != key:
+            raise VolumeFormatError(f"{self.path}: its index has no record {key}")
+        return int(self._offsets[place])
 
     def _body(self, stream: object, key: int) -> bytes:
         parts: list[bytes] = []
@@ -123,19 +129,21 @@ class RecordFile:
         )
 
 
-def _read_index(path: Path, size: int) -> dict[int, int]:
-    offsets = {}
+def _read_index(path: Path, size: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Keys, ascending, and the offset of each; arrays, since there may be tens of millions."""
     try:
-        for number, line in enumerate(path.read_text(encoding="ascii").splitlines(), start=1):
-            if line.strip():
-                key, offset = map(int, line.split())
-                if key < 0 or not 0 <= offset < size:
-                    raise VolumeFormatError(f"{path}, line {number}: offset {offset} lies outside its record file")
-                offsets[key] = offset
-    except (UnicodeDecodeError, ValueError) as error:
-        if isinstance(error, VolumeFormatError):
-            raise
+        text = path.read_text(encoding="ascii")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # numpy's way to say that text is no number
+            numbers = np.fromstring(text, dtype=np.int64, sep=" ") if text.strip() else np.zeros(0, np.int64)
+        keys, offsets = numbers.reshape(-1, 2).T
+    except (UnicodeDecodeError, ValueError, DeprecationWarning):
         raise VolumeFormatError(f"{path}: an index has a line `key TAB offset` per record; this has others") from None
-    if not offsets:
+    if not len(keys):
         raise VolumeFormatError(f"{path}: the index names no record")
-    return offsets
+    outside = (keys < 0) | (offsets < 0) | (offsets >= size)
+    if outside.any():
+        key, offset = keys[outside][0], offsets[outside][0]
+        raise VolumeFormatError(f"{path}: record {key} at offset {offset} lies outside its record file")
+    order = np.argsort(keys, kind="stable")
+    return keys[order], offsets[order]

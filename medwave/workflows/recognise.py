@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -48,7 +48,8 @@ _BLOCK = 2048
 
 
 class _Pictures(Protocol):
-    sources: tuple[str, ...]
+    @property
+    def sources(self) -> Sequence[str]: ...
 
     def __len__(self) -> int: ...
 
@@ -121,7 +122,7 @@ def embed(
         check_embeddings_name(output)
     whole = open_identities(pictures)
     features = _features(whole, open_network(weights, FaceNet), options, on_done)
-    found = Embeddings(features, whole.sources, tuple(whole.names[label] for label in whole.labels))
+    found = Embeddings(features, tuple(whole.sources), tuple(whole.names[label] for label in whole.labels))
     if output is not None:
         write_embeddings(output, found)
     return found

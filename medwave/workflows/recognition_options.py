@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -23,6 +24,10 @@ class TrainRecogniseOptions:
     margin: float | None = option(None, "Margin of the loss, where it has one; by itself the published one.")
     scale: float = option(64.0, "Scale of the cosines.")
     sample_rate: float = option(1.0, "Share of the identities that negatives are drawn from, for very many of them.")
+    explain: float = option(
+        0.0, "Weight of a second loss, which makes each channel of the last stage but one look at one part of the face "
+        "(ECLoss-style, derived; 0.1 is a start)."
+    )  # fmt: skip
     depth: int = option(50, "Layers of the IR-ResNet: 18, 34, 50, 100 or 200.")
     width: int = option(64, "Channels of the first stage.")
     wavelet: str | None = option(None, "Halve by the low band of this wavelet, such as haar; by itself by strides.")
@@ -71,6 +76,8 @@ class TrainRecogniseOptions:
             raise InputError("learning_rate lies between 0 and 10, average from 0 to below 1")
         if not 0 < self.holdout < 1:
             raise InputError(f"holdout: a share between 0 and 1, got {self.holdout}")
+        if not 0 <= self.explain < math.inf:
+            raise InputError(f"explain: a weight of 0 or more, got {self.explain}")
         picture_size(self.size)
         epoch_list(self.milestones)
 

@@ -78,7 +78,7 @@ def train_recognise(
     training, validation = _sets(open_identities(data), options)
     torch.manual_seed(options.seed)  # the weights that the network starts with
     network = face_network(options).to(memory_format=torch.channels_last)
-    head = recognition_head(options, len(training.names))
+    head, loss = _head_and_loss(network, options, len(training.names))
     steps = options.steps or max(1, len(training) // options.batch)
     items = FaceItems(
         training, options.epochs * steps * options.batch, picture_size(options.size), channels=options.channels,
@@ -86,7 +86,7 @@ def train_recognise(
     )  # fmt: skip
     total = options.epochs * steps
     return fit(
-        network, items, head_loss(head), lambda model: validation_score(model, validation, options), folder,
+        network, items, loss, lambda model: validation_score(model, validation, options), folder,
         options=_fit_options(options, steps), device=options.device, provenance=_provenance(data, options, training),
         head=head, after_update=network.hold_slopes, report=on_epoch, on_step=lambda done: on_step(done, total),
     )  # fmt: skip
@@ -119,6 +119,30 @@ def recognition_head(options: TrainRecogniseOptions, classes: int) -> Recognitio
         prototypes = recognition.CosFaceLoss(classes, options.dimension, **shared)
         more = more | {"sample_to_class" if options.head == "unitsface" else "learned": prototypes}
     return getattr(recognition, name)(classes, options.dimension, **shared, **more)
+
+
+def _head_and_loss(
+    network: FaceNet, options: TrainRecogniseOptions, classes: int
+) -> tuple[RecognitionLoss, Callable[[torch.Tensor, Batch], torch.Tensor]]:
+    """The loss that learns, and what it makes of a batch: of features, and of maps where channels shall explain."""
+    head = recognition_head(options, classes)
+    if not options.explain:
+        return head, head_loss(head)
+    explained = recognition.ECLoss(head, 4 * options.width, weight=options.explain)
+    maps = _LastMaps(network.stages[-2])
+    return explained, lambda output, batch: explained(output, batch["label"], maps.last, samples=batch["sample"]).total
+
+
+class _LastMaps:
+    """What a stage gave when it last ran in training. A copy of the network has a copy of this, with its own maps."""
+
+    def __init__(self, stage: nn.Module) -> None:
+        self.last: torch.Tensor | None = None
+        stage.register_forward_hook(self._keep)
+
+    def _keep(self, stage: nn.Module, inputs: Any, maps: torch.Tensor) -> None:
+        if stage.training:
+            self.last = maps
 
 
 def head_loss(head: RecognitionLoss) -> Callable[[torch.Tensor, Batch], torch.Tensor]:
@@ -183,6 +207,6 @@ def _provenance(data: StrPath, options: TrainRecogniseOptions, training: Identit
     margin = "" if options.margin is None else f", margin {options.margin:g}"
     return (
         f"trained by medwave train recognise on {Path(data).name} ({len(training.names)} identities, {len(training)} "
-        f"pictures), loss {options.head}, scale {options.scale:g}{margin}, sample rate {options.sample_rate:g}, mirror "
-        f"{options.mirror}, shift {options.shift}, seed {options.seed}"
+        f"pictures), loss {options.head}, scale {options.scale:g}{margin}, sample rate {options.sample_rate:g}, "
+        f"explain {options.explain:g}, mirror {options.mirror}, shift {options.shift}, seed {options.seed}"
     )

@@ -1,5 +1,6 @@
 """``medwave train recognise``, ``embed``, ``verify``, ``identify``: from pictures to numbers; errors are one line."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -100,3 +101,19 @@ def test_recipes_are_configurations(recipe):
 
     options = TrainRecogniseOptions(**yaml.safe_load(recipe.read_text()))
     assert recognition_head(options, 20).classes == 20
+
+
+def test_the_page_about_recognition_names_options_that_exist(medwave):
+    """Each command of the page is known with each of its options; heads of its table are all heads."""
+    from medwave.workflows.recognition_options import HEADS
+
+    page = (Path(__file__).parents[2] / "docs" / "recognition.md").read_text()
+    commands = re.findall(r"^medwave ((?:train )?[a-z]+)(.*)$", page, flags=re.MULTILINE)
+    assert {name for name, _ in commands} == {"train recognise", "embed", "verify", "identify"}
+    for name, rest in commands:
+        known = medwave(*name.split(), "--help").out
+        for option in re.findall(r"(?<= )--[a-z-]+", rest.partition("#")[0]):
+            assert option in known, (name, option)
+    table = page[page.index("| `--head` |") : page.index("`--wavelet haar`")]
+    first_cells = "".join(line.split("|")[1] for line in table.splitlines()[2:] if line.startswith("|"))
+    assert set(re.findall(r"`([a-z0-9_]+)`", first_cells)) == set(HEADS)

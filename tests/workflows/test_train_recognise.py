@@ -61,6 +61,26 @@ def test_a_run_that_was_interrupted_goes_on_to_the_same_weights(textures, tmp_pa
     assert all(torch.equal(t, second.state_dict()[name]) for name, t in first.state_dict().items())
 
 
+def test_channels_that_explain_are_trained_and_resumed(textures, tmp_path):
+    """The second loss moves weights, and what it remembers survives an interruption."""
+    options = {"explain": 0.5, "steps": 2, "epochs": 2}
+    plain = train_recognise(textures, tmp_path / "plain", options=SMALL, **options | {"explain": 0.0})
+    whole = train_recognise(textures, tmp_path / "whole", options=SMALL, **options)
+
+    def stop(epoch, loss, score):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_recognise(textures, tmp_path / "parts", options=SMALL, on_epoch=stop, **options)
+    parts = train_recognise(textures, tmp_path / "parts", options=SMALL, **options)
+    states = [torch.load(r.weights.parent / "checkpoint.pt", weights_only=True) for r in (plain, whole, parts)]
+    assert states[1]["head"].keys() == states[2]["head"].keys() > {"levels", "face.prototypes"}
+    for part in ("model", "head"):
+        assert all(torch.equal(t, states[2][part][name]) for name, t in states[1][part].items())
+    name = "stages.0.0.conv1.weight"
+    assert not torch.equal(states[0]["model"][name], states[1]["model"][name])
+
+
 def test_strangers_are_validated_on_where_they_are_given(textures, tmp_path):
     result = train_recognise(textures, tmp_path, options=SMALL, validation=str(textures), epochs=1, steps=1)
     assert "12 identities, 96 pictures" in read_weights_info(result.weights).provenance
