@@ -1,4 +1,4 @@
-"""``medwave train classify|segment``: networks on photographs."""
+"""``medwave train classify|segment``, ``evaluate-classifier`` and ``evaluate-segmenter``: networks on photographs."""
 
 from __future__ import annotations
 
@@ -10,8 +10,14 @@ from typing import Annotated
 
 import typer
 
-from medwave.cli.options import OUTPUT, config_option, with_options
-from medwave.workflows.image_options import TrainClassifierOptions, TrainSegmenterOptions
+from medwave.cli.options import OUTPUT, config_option, file_option, with_options
+from medwave.cli.progress import command_line
+from medwave.workflows.image_options import (
+    EvaluateClassifierOptions,
+    EvaluateSegmenterOptions,
+    TrainClassifierOptions,
+    TrainSegmenterOptions,
+)
 
 CLASSIFIED = Annotated[
     Path,
@@ -62,6 +68,56 @@ def train_segment(
         result = train_segmenter(data, output, options=options, on_epoch=on_epoch, on_step=on_step)
     typer.echo(f"best: mean IoU {result.best_score:.4f} in epoch {result.best_epoch}")
     typer.echo(f"weights: {result.weights}")
+
+
+WEIGHTS = Annotated[Path, typer.Option("--weights", help="Weights of the network (safetensors).")]
+_REFERENCE = "Weights of another network on the same data, such as the twin without wavelets, to compare with."
+
+
+@with_options(EvaluateClassifierOptions)
+def evaluate_classifier(
+    data: CLASSIFIED,
+    weights: WEIGHTS,
+    output: OUTPUT,
+    reference: file_option("--reference", _REFERENCE) = None,
+    *,
+    options: EvaluateClassifierOptions,
+) -> None:
+    """Measure a network that classifies: accuracy, corruptions, shifts, attacks; tables and figures on a page."""
+    from medwave.workflows.evaluate_images import evaluate_classifier as run
+
+    result = run(
+        data, weights, output, reference=reference, options=options, command_line=command_line(),
+        on_stage=lambda name: typer.echo(f"medwave: {name}", err=True),
+    )  # fmt: skip
+    typer.echo(f"accuracy {result['accuracy']:.4f} of {result['images']} images")
+    if result["mce"] is not None:
+        typer.echo(f"mCE {result['mce']:.1f} % of {reference}")
+    if result["shift_consistency"] is not None:
+        typer.echo(f"shift consistency {result['shift_consistency']:.4f}")
+    for attack in result["attacks"]:
+        typer.echo(f"{attack['kind']} {attack['epsilon']}/255: accuracy {attack['accuracy']:.4f}")
+    typer.echo(f"report: {output / 'report.html'}")
+
+
+@with_options(EvaluateSegmenterOptions)
+def evaluate_segmenter(
+    data: SEGMENTED,
+    weights: WEIGHTS,
+    output: OUTPUT,
+    reference: file_option("--reference", _REFERENCE) = None,
+    *,
+    options: EvaluateSegmenterOptions,
+) -> None:
+    """Measure a network that segments: overlap by class, confusion, worst images; tables and figures on a page."""
+    from medwave.workflows.evaluate_images import evaluate_segmenter as run
+
+    result = run(
+        data, weights, output, reference=reference, options=options, command_line=command_line(),
+        on_stage=lambda name: typer.echo(f"medwave: {name}", err=True),
+    )  # fmt: skip
+    typer.echo(f"mean IoU {result['mean_iou']:.4f}, pixels right {result['pixel_accuracy']:.4f}")
+    typer.echo(f"report: {output / 'report.html'}")
 
 
 @contextlib.contextmanager

@@ -5,6 +5,13 @@ from medwave.core.lazy import exports
 __getattr__, __dir__ = exports(
     __name__,
     {
+        "ClassifierReport": "medwave.reports.images",
+        "Overlay": "medwave.reports.image_plates",
+        "Run": "medwave.reports.images",
+        "SegmenterReport": "medwave.reports.images",
+        "ShownImage": "medwave.reports.image_plates",
+        "write_classifier_report": "medwave.reports.images",
+        "write_segmenter_report": "medwave.reports.images",
         "DiceScore": "medwave.reports.registration",
         "FigureOfMerit": "medwave.reports.registration",
         "NeuronReport": "medwave.reports.neuron",

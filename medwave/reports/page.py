@@ -124,7 +124,12 @@ def picture(
 ) -> Picture:
     """Embed an RGB picture ``(h, w, 3)``; ``stage`` and ``plane`` let scripts find it."""
     stream = io.BytesIO()
-    Image.fromarray(rgb).save(stream, "JPEG", quality=quality, subsampling=0, optimize=True)
+    image = Image.fromarray(rgb)
+    try:
+        image.save(stream, "JPEG", quality=quality, subsampling=0, optimize=True)
+    except OSError:  # Pillow gives optimised files one byte per pixel of room, which pictures of noise exceed
+        stream = io.BytesIO()
+        image.save(stream, "JPEG", quality=quality, subsampling=0)
     return Picture(_address("jpeg", stream), alt, caption, rgb.shape[1], rgb.shape[0], stage, plane)
 
 

@@ -1,4 +1,4 @@
-"""``medwave train classify|segment``: a run, and what is said about bad data."""
+"""``medwave train classify|segment`` and the evaluations: a run, and what is said about bad data."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,15 @@ def test_a_classifier_is_trained(medwave, data, tmp_path):
     assert done.code == 0, done.err
     assert "epoch 1/1, loss" in done.err
     assert "best: accuracy" in done.out
-    assert (tmp_path / "run" / "best.safetensors").exists()
+    weights = tmp_path / "run" / "best.safetensors"
+    quick = ("--no-corruptions", "--attacks", "4", "--attack-steps", "2", "--shifts", "1")
+    done = medwave("evaluate-classifier", data, "--weights", weights, *quick, "-o", tmp_path / "page")
+    assert done.code == 0, done.err
+    assert "accuracy" in done.out
+    assert (tmp_path / "page" / "report.html").exists()
+    done = medwave("evaluate-segmenter", tmp_path, "--weights", weights, "-o", tmp_path / "other")
+    assert done.code == 2
+    assert "none of the known layouts" in done.err
 
 
 @pytest.mark.parametrize(

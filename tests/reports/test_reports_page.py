@@ -120,3 +120,11 @@ def test_a_colour_bar_is_exact():
 def test_plain_text_becomes_cells():
     table = Table("caption", ("a", "b"), [["x", Cell("y", tone="good")]])
     assert table.cells == [[Cell("x"), Cell("y", tone="good")]]
+
+
+def test_a_picture_of_noise_is_embedded():
+    """Its optimised JPEG has more bytes than pixels, for which Pillow has no room."""
+    noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
+    shown = picture(noise, alt="noise", quality=94)
+    assert len(shown.address) > 4 / 3 * 240 * 320
+    assert (shown.width, shown.height) == (320, 240)
