@@ -99,7 +99,10 @@ def identify(
     probes: Annotated[Path, typer.Argument(metavar="PROBES", help=f"{_SET} Or features from medwave embed.")],
     gallery: Annotated[Path, typer.Argument(metavar="GALLERY", help="Likewise: the pictures of those who are known.")],
     weights: WEIGHTS = None,
-    output: file_option("--output", "Table to write: probe, identity, found, found_identity, score (CSV).") = None,
+    output: Annotated[
+        Optional[Path],  # noqa: UP045  typer needs the old form
+        typer.Option("--output", "-o", help="Table to write: probe, identity, found, found_identity, score (CSV)."),
+    ] = None,
     *,
     options: EmbedOptions,
 ) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from medwave.core.errors import InputError, VolumeFormatError
+from medwave.core.errors import InputError, OutputError, VolumeFormatError
 from medwave.core.files import StrPath, atomic_path, input_file
 from medwave.core.optional import require
 
@@ -50,18 +50,28 @@ class Embeddings:
 
 
 def check_embeddings_name(path: StrPath) -> Path:
-    """The path, when it names a kind of file that can be written; raises InputError otherwise."""
-    if Path(path).suffix not in SUFFIXES:
+    """The path of a file that can be written; to be asked before the long work, not after it.
+
+    Raises:
+        InputError: for another ending.
+        OutputError: when its folder does not exist.
+        MissingPackageError: for ``.parquet`` without pyarrow.
+    """
+    target = Path(path)
+    if target.suffix not in SUFFIXES:
         raise InputError(f"{path}: features are written as {' or '.join(SUFFIXES)}; choose one of these endings")
-    return Path(path)
+    if not target.parent.is_dir():
+        raise OutputError(f"{target}: the folder {target.parent} does not exist; create it first")
+    if target.suffix == ".parquet":
+        _arrow()
+    return target
 
 
 def write_embeddings(path: StrPath, found: Embeddings) -> None:
     """Write a file of features, whole or not at all; its ending chooses the format.
 
     Raises:
-        InputError: for another ending.
-        MissingPackageError: for ``.parquet`` without pyarrow.
+        InputError, MissingPackageError: as :func:`check_embeddings_name`.
         OutputError: when it cannot be written.
     """
     target = check_embeddings_name(path)

@@ -58,7 +58,7 @@ def test_from_training_to_a_page(medwave, patterns, tmp_path):
     for name in "abcd":
         (gallery / name).mkdir(parents=True)
         (gallery / name / "0.png").write_bytes((patterns / name / f"{name}_0000.png").read_bytes())
-    done = medwave("identify", tmp_path / "x.npz", gallery, "--weights", weights, "--output", tmp_path / "m.csv")
+    done = medwave("identify", tmp_path / "x.npz", gallery, "--weights", weights, "-o", tmp_path / "m.csv")
     assert done.code == 0, done.err
     assert "of 16 whose identity the gallery has; 4 strangers" in done.out
     assert len((tmp_path / "m.csv").read_text().splitlines()) == 21
@@ -72,6 +72,7 @@ def test_from_training_to_a_page(medwave, patterns, tmp_path):
         (("train", "recognise", "{faces}", "-o", "run", "--size", "big"), "size: a number of pixels"),
         (("embed", "{faces}", "--weights", "no.safetensors", "-o", "x.npz"), "there is no such weight file"),
         (("embed", "{faces}", "--weights", "no.safetensors", "-o", "x.txt"), "written as .npz or .parquet"),
+        (("embed", "{faces}", "--weights", "no.safetensors", "-o", "no/x.npz"), "the folder no does not exist"),
         (("verify", "no.txt", "--weights", "w.safetensors", "--images", "{faces}"), "no.txt: no such file"),
         (("verify", "no.txt"), "--weights of a network or by --embeddings"),
         (("verify", "no.txt", "--far", "5"), "far: rates between 0 and 1"),
