@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import typer
 
 from medwave.cli.options import OUTPUT, config_option, with_options
-from medwave.workflows.train_options import TrainFibreOptions
+from medwave.workflows.train_options import TrainFibreOptions, TrainPairOptions
 
 train = typer.Typer(no_args_is_help=True, help="Train networks.")
 
@@ -33,6 +33,33 @@ def waveunet(
     with result_folder(output), training_progress(options.epochs, "fibre IoU") as (on_epoch, on_step):
         result = train_waveunet(output, options=options, on_epoch=on_epoch, on_step=lambda done: on_step(done, total))
     typer.echo(f"best: fibre IoU {result.best_score:.3f} in epoch {result.best_epoch}")
+    typer.echo(f"weights: {result.weights}")
+
+
+@train.command("winet")
+@with_options(TrainPairOptions)
+def winet(
+    output: OUTPUT,
+    config: config_option(TrainPairOptions) = None,
+    *,
+    options: TrainPairOptions,
+) -> None:
+    """Train a network that registers brains of any contrast, from label maps. The same command goes on when stopped.
+
+    The folder then holds best.safetensors (for medwave register --weights), checkpoint.pt and the logs of tensorboard.
+    """
+    from medwave.workflows.run_folder import result_folder
+    from medwave.workflows.train_winet import train_winet
+
+    def on_start(score: float) -> None:
+        typer.echo(f"medwave: Dice of the held-back maps after their affine: {score:.4f}", err=True)
+
+    total = options.epochs * options.steps
+    with result_folder(output), training_progress(options.epochs, "Dice") as (on_epoch, on_step):
+        result = train_winet(
+            output, options=options, on_epoch=on_epoch, on_step=lambda done: on_step(done, total), on_start=on_start
+        )
+    typer.echo(f"best: Dice {result.best_score:.4f} in epoch {result.best_epoch}")
     typer.echo(f"weights: {result.weights}")
 
 

@@ -14,6 +14,8 @@ __getattr__, __dir__ = exports(
         "ArraySet": "medwave.data.identities",
         "FaceItems": "medwave.data.face_items",
         "IdentitySet": "medwave.data.identities",
+        "LabelMapPairs": "medwave.data.label_maps",
+        "read_label_maps": "medwave.data.label_maps",
         "Mixture": "medwave.data.neurons",
         "NeuronCubes": "medwave.data.neuron_cubes",
         "SyntheticNeurons": "medwave.data.neurons",

@@ -26,6 +26,7 @@ from medwave.models.weights import save_weights
 
 Batch = dict[str, torch.Tensor]
 Loss = Callable[[torch.Tensor, Batch], torch.Tensor]
+Run = Callable[[nn.Module, Batch], torch.Tensor]
 
 OPTIMISERS = ("adamw", "sgd")
 SCHEDULES = ("cosine", "polynomial", "steps", "constant")
@@ -102,6 +103,12 @@ class _Steps(Sampler[int]):
         return self.count
 
 
+def run_on_image(model: nn.Module, batch: Batch) -> torch.Tensor:
+    """The network's output for a batch of images."""
+    output: torch.Tensor = model(batch["image"])
+    return output
+
+
 def fit(
     model: nn.Module,
     data: Dataset[Batch],
@@ -116,6 +123,7 @@ def fit(
     after_update: Callable[[], None] = lambda: None,
     report: Callable[[int, float, float], None] = lambda epoch, loss, score: None,
     on_step: Callable[[int], None] = lambda done: None,
+    run: Run = run_on_image,
 ) -> FitResult:
     """Train a network; call again with the same arguments to go on after an interruption.
 
@@ -134,14 +142,15 @@ def fit(
             in bounds.
         report: told the epoch, its mean loss and its score.
         on_step: told the number of steps done, those before an interruption counted.
+        run: (network, batch) -> output; by itself the network of what the batch holds under ``image``.
 
     Raises:
         InputError: when there are too few items, or the folder holds a damaged checkpoint or one of another run.
     """
-    run = _Run(
-        model, data, loss, validate, Path(folder), options, device, provenance, head, after_update, report, on_step
+    training = _Run(
+        model, data, loss, validate, Path(folder), options, device, provenance, head, after_update, report, on_step, run
     )
-    return run()
+    return training()
 
 
 class _Run:
@@ -149,6 +158,7 @@ class _Run:
         self, model: nn.Module, data: Dataset[Batch], loss: Loss, validate: Callable[[nn.Module], float],
         folder: Path, options: FitOptions, device: str, provenance: str, head: RecognitionLoss | None,
         after_update: Callable[[], None], report: Callable[[int, float, float], None], on_step: Callable[[int], None],
+        run: Run,
     ) -> None:  # fmt: skip
         needed = options.epochs * options.steps * options.batch
         if len(data) < needed:  # type: ignore[arg-type]
@@ -156,7 +166,7 @@ class _Run:
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(options.seed)
         self.model, self.loss, self.validate, self.report = model.to(device), loss, validate, report
-        self.on_step, self.after_update = on_step, after_update
+        self.on_step, self.after_update, self.run = on_step, after_update, run
         self.head = None if head is None else head.to(device).train()
         self.folder, self.options, self.device, self.provenance = folder, options, torch.device(device), provenance
         self.sampler = _Steps(options.steps * options.batch)
@@ -224,7 +234,7 @@ class _Run:
         if self.head is not None:
             self.head.set_progress((engine.state.iteration - 1) / self.options.steps, self.options.epochs)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.bfloat16):
-            output = self.model(batch["image"])
+            output = self.run(self.model, batch)
         value = self.loss(output.float(), batch)
         value.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, self.options.gradient_norm)

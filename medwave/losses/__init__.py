@@ -9,6 +9,7 @@ __getattr__, __dir__ = exports(
         "GlobalMI": "medwave.losses.registration",
         "MINDSSC": "medwave.losses.registration",
         "Smoothness": "medwave.losses.registration",
+        "LabelOverlap": "medwave.losses.overlap",
         "VoxelCrossEntropy": "medwave.losses.segmentation",
         "SoftDice": "medwave.losses.segmentation",
         "SoftClDice": "medwave.losses.segmentation",

@@ -121,17 +121,26 @@ class WiNet(nn.Module):
         wavelet: any orthogonal or biorthogonal PyWavelets name; ``"haar"`` for brains, ``"db4"`` for hearts.
         diffeomorphic: read the network's field as a stationary velocity and integrate it (7 squarings), so that
             the displacement is invertible.
+        spacing_mm: voxel size of the images it is trained on and to be used on.
 
     Shape:
         moving, fixed: ``(N, 1, D, H, W)``, any size. Returns ``(N, 3, D, H, W)`` in voxels.
     """
 
-    def __init__(self, width: int = 8, wavelet: str = "haar", diffeomorphic: bool = False) -> None:
+    def __init__(
+        self, width: int = 8, wavelet: str = "haar", diffeomorphic: bool = False, spacing_mm: float = 1.0
+    ) -> None:
         super().__init__()
         if width < 1:
             raise InputError(f"width is the number of base channels and must be at least 1, got {width}")
-        self.options = {"width": int(width), "wavelet": str(wavelet), "diffeomorphic": bool(diffeomorphic)}
+        if not spacing_mm > 0:
+            raise InputError(f"spacing_mm is the voxel size the network works at and is positive, got {spacing_mm}")
+        self.options = {
+            "width": int(width), "wavelet": str(wavelet), "diffeomorphic": bool(diffeomorphic),
+            "spacing_mm": float(spacing_mm),
+        }  # fmt: skip
         self.diffeomorphic = bool(diffeomorphic)
+        self.spacing_mm = float(spacing_mm)
         narrow, wide = 4 * width, 8 * width
         self.dwt, self.idwt = DWT(wavelet, 3), IDWT(wavelet, 3)
         self.encoders = nn.ModuleList(

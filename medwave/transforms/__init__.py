@@ -5,6 +5,7 @@ from medwave.core.lazy import exports
 _BRAINS = "medwave.transforms.brains"
 _GRID = "medwave.transforms.neuron_grid"
 _LABELS = "medwave.transforms.neuron_labels"
+_LABEL_IMAGES = "medwave.transforms.label_images"
 _NEURONS = "medwave.transforms.neurons"
 _RASTERISE = "medwave.transforms.rasterise"
 _SYNTHETIC = "medwave.transforms.synthetic"
@@ -18,6 +19,9 @@ __getattr__, __dir__ = exports(
         "from_metatensor": _BRAINS,
         "prepare_pair": _BRAINS,
         "to_metatensor": _BRAINS,
+        "image_of_labels": _LABEL_IMAGES,
+        "random_contrast": _LABEL_IMAGES,
+        "strip_skull": _LABEL_IMAGES,
         "add_noise": _SYNTHETIC,
         "bias_field": _SYNTHETIC,
         "contrast_curve": _SYNTHETIC,

@@ -55,3 +55,45 @@ class TrainFibreOptions:
             raise InputError(f"size: training cubes have at least 16 voxels along each axis, got {self.size}")
         if not 0 < self.learning_rate < 1 or not 0 <= self.average < 1:
             raise InputError("learning_rate lies between 0 and 1, average from 0 to below 1")
+
+
+@dataclass(frozen=True)
+class TrainPairOptions:
+    """How a network that registers pairs of brains is trained, on images made up from label maps."""
+
+    label_maps: str | None = option(None, "Folder of label maps (NIfTI) with FreeSurfer's numbers.")
+    held_back: int = option(3, "How many of them, the last by name, are kept for validation: at least two.")
+    width: int = option(8, "The network's base channels.")
+    wavelet: str = option("haar", "The network's wavelet.")
+    diffeomorphic: bool = option(True, "Predict a velocity (WiNet-diff) rather than a displacement.")
+    init: str | None = option(None, "Weights to start from, of a network with the same tensors.")
+    spacing_mm: float = option(2.0, "Voxel size of the images; the network then works at it.")
+    size: tuple[int, int, int] = option((80, 96, 80), "Size of the training images in voxels, multiples of 16.")
+    validation_size: tuple[int, int, int] = option((80, 96, 80), "Size of the validation images, multiples of 16.")
+    epochs: int = option(60, "Epochs; after each the network is validated and the state written.")
+    steps: int = option(100, "Steps of an epoch.")
+    batch: int = option(1, "Pairs of a step.")
+    learning_rate: float = option(1e-3, "Highest learning rate; it warms up over an epoch and falls along a cosine.")
+    weight_decay: float = option(0.0, "Weight decay of the kernels.")
+    average: float = option(0.99, "Decay of the moving average of the weights, which is what is kept.")
+    smoothness: float = option(0.5, "Weight of the mean squared forward difference of the field, in voxels per voxel.")
+    squarings: int = option(7, "Squarings that integrate a velocity while training; prediction always takes 7.")
+    bfloat16: bool = option(False, "Run the network in bfloat16; faster on a GPU, or a CPU that has it.")
+    device: str = option("cpu", "Where to train: cpu, cuda, cuda:1, ...")
+    workers: int = option(0, "Processes that prepare pairs; 0 prepares them in between.")
+    validation_pairs: int = option(6, "Pairs of the held-back label maps to validate with.")
+    seed: int = option(0, "Seed of everything that is drawn.")
+
+    def __post_init__(self) -> None:
+        for name in ("width", "epochs", "steps", "batch", "validation_pairs", "squarings"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name}: at least 1, got {getattr(self, name)}")
+        if self.held_back < 2:
+            raise InputError(f"held_back: a validation pair needs two label maps, got {self.held_back}")
+        for name in ("size", "validation_size"):
+            if min(getattr(self, name)) < 16 or any(n % 16 for n in getattr(self, name)):
+                raise InputError(f"{name}: multiples of 16 voxels along each axis, got {getattr(self, name)}")
+        if not 0 < self.learning_rate < 1 or not 0 <= self.average < 1:
+            raise InputError("learning_rate lies between 0 and 1, average from 0 to below 1")
+        if self.spacing_mm <= 0 or self.smoothness < 0 or self.workers < 0:
+            raise InputError("spacing_mm is positive, smoothness and workers are at least 0")

@@ -65,3 +65,19 @@ def test_the_recipes_of_the_shipped_network_are_configurations(name):
     values = yaml.safe_load(recipe.read_text())
     options = TrainFibreOptions(**values | {"size": tuple(values["size"]), "axons": "folder"})
     assert options.network == "neuron_wavesnet_v4"
+
+
+def test_a_pair_network_needs_label_maps(medwave, tmp_path):
+    done = medwave("train", "winet", "-o", tmp_path / "run")
+    assert done.code == 2
+    assert "name a folder of --label-maps" in done.err
+    assert medwave("train", "winet", "--label-maps", tmp_path / "no", "-o", tmp_path / "run").code == 2
+
+
+def test_the_recipe_of_the_brain_network_is_a_configuration():
+    from medwave.workflows.train_options import TrainPairOptions
+
+    recipe = Path(__file__).parents[2] / "pipelines/register_brain/configs/train.yaml"
+    values = yaml.safe_load(recipe.read_text())
+    sizes = {name: tuple(values[name]) for name in ("size", "validation_size")}
+    assert TrainPairOptions(**values | sizes).diffeomorphic

@@ -58,7 +58,8 @@ def test_weights_come_back_bit_for_bit(saved):
     torch.manual_seed(2)
     other = winet_diff(2, "db4")
     info = load_weights(other, path)
-    assert (info.model, info.options) == ("WiNet", {"width": 2, "wavelet": "db4", "diffeomorphic": True})
+    options = {"width": 2, "wavelet": "db4", "diffeomorphic": True, "spacing_mm": 1.0}
+    assert (info.model, info.options) == ("WiNet", options)
     assert (info.medwave_version, info.provenance) == (medwave.__version__, "synthetic brains, CC0")
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, other.state_dict()[name]), name

@@ -38,6 +38,8 @@ def test_width_scales_every_layer_but_the_field_operators():
     assert 3 < large / small < 4
     with pytest.raises(InputError, match="width"):
         WiNet(0)
+    with pytest.raises(InputError, match="spacing_mm"):
+        WiNet(2, spacing_mm=0.0)
 
 
 def test_stages_have_the_channels_and_resolutions_of_the_specification():
