@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from itertools import product
-
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medwave.core.errors import GeometryError, InputError
-from medwave.fields import positions
+from medwave.fields import warp
 
-_TINY = 1e-6
+_TINY = 1e-3
 
 
 class LabelOverlap(nn.Module):
     """One minus the mean soft Dice of all structures, after the moving label map went through a displacement.
 
-    The indicator image of every structure is read linearly, as if each were warped on its own: with ``m`` the warped
-    and ``f`` the fixed indicator, Dice is ``2 sum(m f) / (sum(m) + sum(f))``. Its cost does not depend on the number
-    of structures: a warped voxel mixes at most eight labels, and where all eight are the same, nothing depends on
-    the displacement.
+    Each structure becomes an image of its share of the voxels around, and these images are compared: with ``m`` the
+    warped and ``f`` the fixed one, Dice is ``2 sum(m f) / sum(m^2 + f^2)`` (Milletari et al. 2016,
+    doi 10.1109/3DV.2016.79), which is 1 only where they are equal. Shares are means over cubes of four voxels at every
+    second voxel. They matter: whole labels read linearly between voxels lose overlap with any small motion, whichever
+    way it goes, so that no motion is a best answer that training does not leave.
 
     Args:
         structures: labels are 1 to this, 0 is background and does not count.
@@ -35,10 +35,10 @@ class LabelOverlap(nn.Module):
         self.structures = structures
 
     def forward(self, displacement: Tensor, moving: Tensor, fixed: Tensor) -> Tensor:
-        """The loss, between 0 and 1: the mean over the batch; structures that neither map holds do not count.
+        """The loss, between 0 and 1: the mean over structures and batch; structures in neither map do not count.
 
         Args:
-            displacement: ``(N, 3, D, H, W)`` in voxels.
+            displacement: ``(N, 3, D, H, W)`` in voxels, two voxels or more along each axis.
             moving, fixed: label maps ``(N, 1, D, H, W)`` of whole numbers.
 
         Raises:
@@ -50,48 +50,22 @@ class LabelOverlap(nn.Module):
                 f"{tuple(moving.shape)}, {tuple(fixed.shape)} and {tuple(displacement.shape)}"
             )
         with torch.autocast(displacement.device.type, enabled=False):
-            points = positions(displacement).flatten(2)
-            items = zip(points, moving[:, 0], fixed[:, 0], strict=True)
-            return 1 - torch.stack([self._dice(*item) for item in items]).mean()
+            half = F.avg_pool3d(displacement, 2) / 2
+            warped, target = warp(self.shares(moving, half), half), self.shares(fixed, half)
+            over = (2, 3, 4)
+            shared, total = (warped * target).sum(over), (warped.square() + target.square()).sum(over)
+            present = (total > _TINY).to(total)
+            dice = (2 * shared / total.clamp_min(_TINY) * present).sum(1) / present.sum(1).clamp_min(1)
+            return 1 - dice.mean()
 
-    def _dice(self, points: Tensor, moving: Tensor, fixed: Tensor) -> Tensor:
-        target = fixed.flatten().long()
-        labels, part = _corners(moving, points)
-        mixed = (labels != labels[0]).any(dim=0)
-        same, own = labels[0][~mixed], target[~mixed]
-        size = torch.bincount(same, minlength=self.structures + 1).to(points)
-        shared = torch.bincount(same[same == own], minlength=self.structures + 1).to(points)
-        labels, own = labels[:, mixed], target[mixed]
-        weights = _weights(part[:, mixed])
-        size = size.index_add(0, labels.flatten(), weights.flatten())
-        agreeing = (weights * (labels == own)).sum(dim=0)
-        shared = shared.index_add(0, own, agreeing)
-        total = size + torch.bincount(target, minlength=self.structures + 1).to(points)
-        present = (total > _TINY).to(points)[1:]
-        return (2 * shared[1:] / total[1:].clamp_min(_TINY) * present).sum() / present.sum().clamp_min(1)
-
-
-def _corners(labels: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-    """Labels ``(8, M)`` of the voxels around points ``(3, M)``, and where between them the points lie, ``(3, M)``."""
-    flat = torch.zeros_like(points[0], dtype=torch.long)
-    part, steps = [], []
-    for axis, n in enumerate(labels.shape):
-        place = points[axis].clamp(0, n - 1)
-        low = place.detach().floor().clamp(max=max(n - 2, 0))
-        part.append(place - low)
-        flat = flat * n + low.long()
-        steps.append(1 if n > 1 else 0)
-    _, height, width = labels.shape
-    strides = (height * width * steps[0], width * steps[1], steps[2])
-    values = labels.flatten()
-    found = [values[flat + sum(c * s for c, s in zip(corner, strides, strict=True))] for corner in _CORNERS]
-    return torch.stack(found).long(), torch.stack(part)
-
-
-def _weights(part: Tensor) -> Tensor:
-    """Trilinear weights ``(8, M)`` of the corners."""
-    sides = (1 - part, part)
-    return torch.stack([sides[a][0] * sides[b][1] * sides[c][2] for a, b, c in _CORNERS])
-
-
-_CORNERS = tuple(product((0, 1), repeat=3))
+    @torch.no_grad()
+    def shares(self, labels: Tensor, like: Tensor) -> Tensor:
+        """``(N, structures, D // 2, H // 2, W // 2)``: share of each structure around every second voxel."""
+        images = []
+        for structure in range(1, self.structures + 1):
+            image = (labels == structure).to(like)
+            for axis in range(3):
+                size, step, edge = ([n if a == axis else m for a in range(3)] for n, m in ((4, 1), (2, 1), (1, 0)))
+                image = F.avg_pool3d(image, size, step, edge)
+            images.append(image)
+        return torch.cat(images, dim=1)

