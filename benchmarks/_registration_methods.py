@@ -39,6 +39,8 @@ ELASTIX = {"map": "bspline", "resolutions": 4, "grid_spacing_mm": 10.0, "WriteRe
 SETTINGS: dict[str, Any] = {
     "medwave": "register(fixed, moving, init=affine, affine='none'), default options otherwise",
     "medwave-command": "medwave register FIXED MOVING -o DIR, with its own affine, all files and the report",
+    "medwave-command-fast": "the same with --preset fast",
+    "medwave-command-accurate": "the same with --preset accurate",
     "greedy": GREEDY,
     "ants": {"type_of_transform": "SyNOnly", **ANTS},
     "demons": {"filter": "DiffeomorphicDemons", **DEMONS},
@@ -47,6 +49,8 @@ SETTINGS: dict[str, Any] = {
 PACKAGES = {
     "medwave": "medwave",
     "medwave-command": "medwave",
+    "medwave-command-fast": "medwave",
+    "medwave-command-accurate": "medwave",
     "greedy": "picsl-greedy",
     "ants": "antspyx",
     "demons": "SimpleITK",

@@ -30,7 +30,7 @@ from rich.console import Console
 
 HERE = Path(__file__).resolve().parent
 PAIRS = "1003:1009,1000:1017,1107:1036,1119:1001"
-METHODS = "medwave,medwave-command,greedy,demons,elastix"
+METHODS = "medwave,medwave-command,medwave-command-fast,medwave-command-accurate,greedy,demons,elastix"
 COMMAND = "medwave-command"
 _MORE_PACKAGES = ("torch", "numba", "numpy")
 
@@ -196,7 +196,7 @@ class Benchmark:
         cost = self._measure(method, pair, folder)
         matrix = self.results["pairs"][":".join(pair)]["affine"]["matrix"]
         request = self._score_request(pair, matrix)
-        if method == COMMAND:
+        if method.startswith(COMMAND):
             done = json.loads((folder / "result" / "run.json").read_text(encoding="utf-8"))
             stages = {stage["name"]: stage["cpu_s"] for stage in done["stages"]}
             more = {"deformable_cpu_s": stages["prepare"] + stages["refine"], "stages_cpu_s": stages}
@@ -213,8 +213,10 @@ class Benchmark:
             BenchmarkError: when it fails, with the last line that it printed.
         """
         moving, fixed = (str(self.files[name][0]) for name in pair)
-        if method == COMMAND:
+        if method.startswith(COMMAND):
+            preset = method.removeprefix(COMMAND).removeprefix("-")
             command = [_medwave(), "register", fixed, moving, "-o", str(folder / "result")]
+            command += ["--preset", preset] if preset else []
         else:
             known = self.results["pairs"].get(":".join(pair))
             request = {"fixed": fixed, "moving": moving, "threads": self.options.threads, "folder": str(folder)}

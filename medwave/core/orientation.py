@@ -65,8 +65,10 @@ def reorient_vectors(vectors: npt.NDArray[_Scalar], permutation: Permutation, fl
     A displacement on the canonical grid goes back to the file's own grid by
     ``reorient_vectors(field, *invert_axes(*canonical_axes(grid.affine)))``.
     """
-    turned = reorient(vectors[list(permutation)], permutation, flips)  # indexing with a list copies: safe to change
-    for axis in range(3):
-        if flips[axis]:
-            np.negative(turned[axis], out=turned[axis])
+    shape = (vectors.shape[0], *(vectors.shape[1 + axis] for axis in permutation))
+    turned = np.empty(shape, dtype=vectors.dtype)
+    flipped = tuple(axis for axis in range(3) if flips[axis])
+    for component, old in enumerate(permutation):
+        placed = np.flip(vectors[old].transpose(permutation), flipped)
+        np.multiply(placed, -1 if flips[component] else 1, out=turned[component])  # one pass: places and sign
     return turned

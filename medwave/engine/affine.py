@@ -8,6 +8,7 @@ All choices are deterministic.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,6 +24,7 @@ from medwave.engine.pyramid import coarsen_to_spacing, foreground
 _STEPS_ACROSS = (20, 48, 80)  # samples across the subject at the three scales
 _BINS = (16, 32, 32)
 _MOST_SAMPLES = (8_000, 50_000, 150_000)
+_IDENTITY = np.eye(4)
 _FEWEST_VOXELS = 30  # a subject of fewer says nothing about its place
 _LEAST_SIMILARITY = 1.02  # normalised mutual information: noise stays below, T1 and FLAIR of two people reach 1.04
 
@@ -103,12 +105,16 @@ def _similarity(
 
 def _turn(vector: Float64Array) -> Float64Array:
     """The rotation about a vector by its length in radians (Rodrigues)."""
-    angle = float(np.sqrt(vector @ vector))
-    x, y, z = vector
-    cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
-    return np.asarray(
-        np.eye(3) + np.sinc(angle / np.pi) * cross + 0.5 * np.sinc(angle / 2 / np.pi) ** 2 * cross @ cross
-    )
+    x, y, z = vector.tolist()  # plain numbers: this runs some thousand times, and arrays of three are slow
+    angle = math.sqrt(x * x + y * y + z * z)
+    half = angle / 2
+    s = math.sin(angle) / angle if angle > 1e-9 else 1.0
+    c = 0.5 * ((math.sin(half) / half) ** 2 if half > 1e-9 else 1.0)
+    return np.array([
+        [1.0 - c * (y * y + z * z), c * x * y - s * z, c * x * z + s * y],
+        [c * x * y + s * z, 1.0 - c * (x * x + z * z), c * y * z - s * x],
+        [c * x * z - s * y, c * y * z + s * x, 1.0 - c * (x * x + y * y)],
+    ])  # fmt: skip
 
 
 class _Motion:
@@ -117,23 +123,28 @@ class _Motion:
     def __init__(self, kind: str, start: Float64Array, fixed_center: Float64Array, radius_mm: float) -> None:
         self.kind, self.start, self.center, self.radius = kind, start, fixed_center, radius_mm
         self.size = {"rigid": 6, "similarity": 7, "affine": 12}[kind]
+        self._jacobian: Float64Array | None = None
 
     def matrix(self, parameters: Float64Array) -> Float64Array:
         p = parameters / self.radius
         if self.kind == "affine":
-            linear = np.eye(3) + p[3:12].reshape(3, 3)
+            linear = _IDENTITY[:3, :3] + p[3:12].reshape(3, 3)
         else:
-            linear = _turn(p[3:6]) * (np.exp(p[6]) if self.size == 7 else 1.0)
-        step = np.eye(4)
+            linear = _turn(p[3:6]) * (math.exp(p[6]) if self.size == 7 else 1.0)
+        step = _IDENTITY.copy()
         step[:3, :3] = linear
         step[:3, 3] = parameters[:3] + self.center - linear @ self.center
         return np.asarray(self.start @ step)
 
     def jacobian(self, parameters: Float64Array) -> Float64Array:
         """d matrix / d parameters, ``(size, 3, 4)``, by central differences (cheap and plenty accurate)."""
+        if self.kind == "affine" and self._jacobian is not None:  # the matrix is linear in its parameters
+            return self._jacobian
         h = 1e-4 * self.radius
         shifts = np.eye(self.size) * h
-        return np.stack([(self.matrix(parameters + s) - self.matrix(parameters - s))[:3] / (2 * h) for s in shifts])
+        slopes = [(self.matrix(parameters + s) - self.matrix(parameters - s))[:3] / (2 * h) for s in shifts]
+        self._jacobian = np.stack(slopes)
+        return self._jacobian
 
 
 def _optimise(

@@ -51,18 +51,37 @@ def warp_border(start: int, stop: int, image: FloatVolume, field: FloatVolume, o
 
 
 @_compile
+def _moving_ends(z, y, x):  # type: ignore[no-untyped-def]
+    """The first voxel of a row whose vector is not zero, and the one after the last; equal where none is."""
+    first, last = 0, z.shape[0]
+    while first < last and z[first] == 0 and y[first] == 0 and x[first] == 0:
+        first += 1
+    while last > first and z[last - 1] == 0 and y[last - 1] == 0 and x[last - 1] == 0:
+        last -= 1
+    return first, last
+
+
+@_compile
 def compose_scaled(
     start: int, stop: int, outer: FloatVolume, inner: FloatVolume, scale: float, out: FloatVolume
 ) -> None:
     """``out(p) = s inner(p) + outer(p + s inner(p))`` with ``s = scale``, outer clamped to its border.
 
-    All fields ``(3, D, H, W)`` of one shape; ``out`` must not share memory with ``outer``.
+    All fields ``(3, D, H, W)`` of one shape; ``out`` must not share memory with ``outer``. The ends of a row where
+    ``inner`` is zero are copied: the background of a skull-stripped image costs no interpolation.
     """
     _, depth, height, width = outer.shape
     s = np.float32(scale)
     for i in range(start, stop):
         for j in range(height):
-            for k in range(width):
+            first, last = _moving_ends(inner[0, i, j], inner[1, i, j], inner[2, i, j])
+            for n in range(3):
+                source, target = outer[n, i, j], out[n, i, j]
+                for k in range(first):
+                    target[k] = source[k]
+                for k in range(last, width):
+                    target[k] = source[k]
+            for k in range(first, last):
                 dz, dy, dx = s * inner[0, i, j, k], s * inner[1, i, j, k], s * inner[2, i, j, k]
                 z = _clamped(np.float32(i) + dz, depth)
                 y = _clamped(np.float32(j) + dy, height)

@@ -49,7 +49,6 @@ def write_field(path: StrPath, displacement_voxels: npt.NDArray[Any], grid: Grid
         dtype=np.float32,
         affine=grid.affine,
         intent=VECTOR_INTENT,
-        run_length=True,
     )
 
 

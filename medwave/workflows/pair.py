@@ -54,28 +54,28 @@ class WorkingPair:
         """A displacement on the working grid as one on the fixed file's grid, in its voxels; zero outside."""
         axes = canonical_axes(self.native.affine)
         canonical = reorient_grid(self.native, *axes)
-        tapered = field * self._taper(canonical)
         if self.offset is not None:
             full = np.zeros((3, *canonical.shape), dtype=np.float32)
             box = tuple(slice(o, o + n) for o, n in zip(self.offset, self.grid.shape, strict=True))
-            full[(slice(None), *box)] = tapered
+            full[(slice(None), *box)] = field
+            self._taper(full[(slice(None), *box)], canonical)
         else:
+            tapered = field.copy()
+            self._taper(tapered, canonical)
             full = _resample_vectors(tapered, self.grid, canonical)
         return reorient_vectors(full, *invert_axes(*axes))
 
-    def _taper(self, canonical: Grid) -> FloatVolume:
-        """1 inside, falling to 0 towards the faces of the working grid that lie inside the fixed image."""
-        taper = np.ones(self.grid.shape, dtype=np.float32)
+    def _taper(self, field: FloatVolume, canonical: Grid) -> None:
+        """Let a field fall to 0, in place, towards the faces of the working grid that lie inside the fixed image."""
         ends = canonical.to_voxels(self.grid.to_mm([(0, 0, 0), np.asarray(self.grid.shape) - 1]))
         ramp = np.arange(_TAPER_VOXELS, dtype=np.float32) / _TAPER_VOXELS
-        for axis, length in enumerate(self.grid.shape):
-            profile = np.ones(length, dtype=np.float32)
-            if ends[0, axis] > 0.5:
-                profile[:_TAPER_VOXELS] = ramp[:length]
-            if ends[1, axis] < canonical.shape[axis] - 1.5:
-                profile[-_TAPER_VOXELS:] *= ramp[:length][::-1]
-            taper *= profile.reshape([-1 if a == axis else 1 for a in range(3)])
-        return taper
+        for axis in range(3):
+            planes = np.moveaxis(field, 1 + axis, 0)
+            for step, share in enumerate(ramp[: len(planes)]):
+                if ends[0, axis] > 0.5:
+                    planes[step] *= share
+                if ends[1, axis] < canonical.shape[axis] - 1.5:
+                    planes[-1 - step] *= share
 
 
 def resample(

@@ -44,9 +44,9 @@ FloatVolume = npt.NDArray[np.float32]
 Source = Volume | StrPath
 
 LEVELS: dict[str, tuple[Level, ...]] = {
-    "fast": (Level(8, 60, 1.5, 0.7), Level(4, 60, 1.5, 0.6), Level(2, 40, 1.5, 0.5)),
-    "balanced": (Level(8, 60, 1.5, 0.7), Level(4, 60, 1.5, 0.6), Level(2, 40, 1.5, 0.5), Level(1, 20, 1.0, 0.4)),
-    "accurate": (Level(8, 80, 1.5, 0.7), Level(4, 80, 1.5, 0.6), Level(2, 60, 1.5, 0.5), Level(1, 50, 1.0, 0.4)),
+    "fast": (Level(8, 40, 1.5, 0.7), Level(4, 40, 1.5, 0.6), Level(2, 40, 1.2, 0.45)),
+    "balanced": (Level(8, 60, 1.5, 0.7), Level(4, 60, 1.5, 0.6), Level(2, 40, 1.2, 0.45), Level(1, 18, 1.0, 0.4)),
+    "accurate": (Level(8, 80, 1.5, 0.7), Level(4, 80, 1.5, 0.6), Level(2, 60, 1.2, 0.45), Level(1, 50, 1.0, 0.4)),
 }
 _MOST_VOXELS = 12_000_000
 
@@ -205,8 +205,10 @@ def register(
         with stage("refine"):
             refinement = _refine(pair, options, loops, initial, on_progress)
         with stage("invert"):
-            displacement = pair.to_native(refinement.displacement_voxels)
+            history = refinement.similarity
             inverse, residual = invert_array(refinement.displacement_voxels, tolerance_voxels=1e-2)
+            left, displacement = float(residual.max()), pair.to_native(refinement.displacement_voxels)
+            del refinement, residual  # the most memory is in use about here
             inverse = pair.to_native(inverse)
         with stage("warp"):
             warped = resample(inputs.moving, matrix, inputs.fixed.grid, displacement)
@@ -214,11 +216,11 @@ def register(
             labels = _carry_labels(inputs, matrix, displacement)
     return Registration(
         fixed=inputs.fixed, moving=inputs.moving, matrix=matrix, affine=linear,
-        displacement_voxels=displacement, inverse_voxels=inverse, inverse_residual_voxels=float(residual.max()),
+        displacement_voxels=displacement, inverse_voxels=inverse, inverse_residual_voxels=left,
         warped=Volume(warped, inputs.fixed.grid, "warped"), jacobian=jacobian,
         subject=_subject_on_native(pair, inputs.fixed),
         fixed_labels=inputs.fixed_labels, moving_labels=inputs.moving_labels, warped_labels=labels,
-        options=options, stages=tuple(clock.stages), warnings=tuple(warnings), similarity=refinement.similarity,
+        options=options, stages=tuple(clock.stages), warnings=tuple(warnings), similarity=history,
     )  # fmt: skip
 
 

@@ -277,3 +277,20 @@ def test_composed_length_is_the_length_of_the_composed_displacement_in_mm() -> N
     both = compose(torch.from_numpy(outer)[None], torch.from_numpy(inner)[None])[0].numpy()
     lengths = np.linalg.norm(np.einsum("ij,jdhw->idhw", matrix, both), axis=0)
     np.testing.assert_allclose(sums, [(lengths[i] * mask[i]).sum() for i in range(6)], rtol=1e-5)
+
+
+def test_composing_where_nothing_moves_is_a_copy_and_equals_interpolation_everywhere() -> None:
+    outer, inner = noise(3, 5, 6, 12, size=2.0), noise(3, 5, 6, 12, seed=1)
+    inner[:, 1] = 0  # a plane without motion, rows with still ends, a row with a still middle
+    inner[:, 2, :, :4] = inner[:, 2, :, 9:] = inner[:, 3, 2, 5:7] = 0
+    inner[0, 2, 0, 3] = np.nan  # not a number is not zero
+    out = np.full_like(outer, np.nan)
+    run_slabs(compose_scaled, 5, outer, inner, np.float32(0.7), out)
+    expected = compose(
+        torch.from_numpy(outer.astype(np.float64))[None], torch.from_numpy(0.7 * inner.astype(np.float64))[None]
+    )
+    keep = np.ones(inner.shape, bool)
+    keep[:, 2, 0, 3] = False
+    np.testing.assert_allclose(out[keep], expected[0].numpy()[keep], atol=2e-6)
+    np.testing.assert_array_equal(out[:, 1], outer[:, 1])
+    assert np.isnan(out[0, 2, 0, 3])

@@ -117,7 +117,7 @@ def test_itk_warps_from_the_files_alone(tmp_path, name, files):
     shape=st.tuples(*[st.integers(6, 11)] * 3),
     axes=st.sampled_from(ORIENTATIONS),
     spacing_mm=st.tuples(*[st.floats(0.8, 1.6)] * 3),
-    angles=st.tuples(*[st.floats(-3, 3)] * 3),
+    angles=st.tuples(*[st.floats(-3, 3, allow_subnormal=False)] * 3),  # ITK's SVD of a direction fails on subnormals
     files=st.sampled_from([from_composite, from_two_files]),
     seed=st.integers(0, 99),
 )
