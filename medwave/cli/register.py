@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Optional
 
 import typer
 
-from medwave.cli.options import OUTPUT, file_option, with_options
+from medwave.cli.options import OUTPUT, file_option, files_option, with_options
 from medwave.cli.progress import command_line, progress
 from medwave.workflows.options import RegisterOptions
 
@@ -28,6 +28,16 @@ def register(
         "Transform to start from: ITK or ANTs (.mat, .txt, .tfm, .h5, field), flirt's matrix (-in MOVING -ref FIXED), "
         "FSL's field, FreeSurfer's .lta or register.dat, or the folder of another run.",
     ) = None,
+    fixed_channels: files_option("--fixed-channel", "Further image of the fixed subject, such as T2 beside T1.") = None,
+    moving_channels: files_option(
+        "--moving-channel", "Its counterpart of the moving subject, in the same order."
+    ) = None,
+    channel_weights: Annotated[
+        Optional[list[float]],  # noqa: UP045  typer needs the old form
+        typer.Option("--channel-weight", help="What each further pair counts beside the 1 of the first. Repeated."),
+    ] = None,
+    landmarks_fixed: file_option("--landmarks-fixed", "CSV of points x, y, z in mm in the fixed image.") = None,
+    landmarks_moving: file_option("--landmarks-moving", "CSV of the same points in the moving image.") = None,
     weights: file_option("--weights", "Weights of a WiNet (safetensors): refine from its prediction.") = None,
     *,
     options: RegisterOptions,
@@ -39,14 +49,20 @@ def register(
     files = {
         "fixed": fixed, "moving": moving, "fixed_labels": fixed_labels, "moving_labels": moving_labels,
         "mask_fixed": mask_fixed, "mask_moving": mask_moving, "lesion_fixed": lesion_fixed,
-        "lesion_moving": lesion_moving, "init": init, "weights": weights,
+        "lesion_moving": lesion_moving, "init": init, "weights": weights, "landmarks_fixed": landmarks_fixed,
+        "landmarks_moving": landmarks_moving,
     }  # fmt: skip
     given: dict[str, Any] = {role: path for role, path in files.items() if path is not None}
+    sides = {"fixed_channel": fixed_channels or [], "moving_channel": moving_channels or []}
+    hashed = given | {f"{side}_{n}": path for side, paths in sides.items() for n, path in enumerate(paths, start=1)}
     with progress() as (on_stage, on_progress), result_folder(output, "transform"):
-        keep_inputs(output, given.values())
-        result = run(**given, options=options, on_stage=on_stage, on_progress=on_progress)
+        keep_inputs(output, hashed.values())
+        result = run(
+            **given, fixed_channels=sides["fixed_channel"], moving_channels=sides["moving_channel"],
+            channel_weights=channel_weights, options=options, on_stage=on_stage, on_progress=on_progress,
+        )  # fmt: skip
         on_stage("write")
-        report = result.save(output, inputs=given, command_line=command_line())
+        report = result.save(output, inputs=hashed, command_line=command_line())
     for warning in result.warnings:
         typer.echo(f"warning: {warning}", err=True)
     typer.echo(f"report: {report}")

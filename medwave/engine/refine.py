@@ -13,7 +13,7 @@ loops (:class:`medwave.engine.loops.CpuLoops`) or on torch operators
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ from medwave.core.geometry import Grid
 from medwave.core.threads import run_slabs
 from medwave.engine.loops import CpuLoops, Level, Loops, converged
 from medwave.engine.pyramid import coarsen
+from medwave.engine.refine_terms import Channel, FurtherChannels, LandmarkPull, Landmarks
 from medwave.fields.kernels import enlarge_slab
 
 FloatVolume = npt.NDArray[np.float32]
@@ -97,6 +98,8 @@ def refine(
     initial_voxels: FloatVolume | None = None,
     step_voxels: float = 0.5,
     loops: Loops | None = None,
+    channels: Sequence[Channel] = (),
+    landmarks: Landmarks | None = None,
     report: Callable[[Progress], None] | None = None,
 ) -> Refinement:
     """Find the displacement that makes ``moving(p + u(p))`` like ``fixed(p)``.
@@ -113,13 +116,20 @@ def refine(
         initial_voxels: field to start from, ``(3, D, H, W)`` in voxels of the grid.
         step_voxels: longest vector of an update.
         loops: where the loops run; compiled CPU loops by default.
+        channels: further images of the two subjects on the same grid; the similarity is the mean over all.
+        landmarks: points that belong together, in voxels of the grid. With them all iterations are made.
         report: called after each iteration.
 
     Raises:
         GeometryError: when the arrays do not have one shape.
-        InputError: when there is no level.
+        InputError: when there is no level, or the wavelet formulation is asked for channels or landmarks.
     """
     _check_shapes(fixed.shape, moving=moving, weight=weight, excluded=excluded, initial_voxels=initial_voxels)
+    for channel in channels:
+        _check_shapes(fixed.shape, channel_fixed=channel.fixed, channel_moving=channel.moving)
+    terms: dict[str, Any] = {"channels": channels, "landmarks": landmarks} if channels or landmarks else {}
+    if terms and formulation != "compositive":
+        raise InputError(f"several channels and landmarks need the compositive formulation, not {formulation!r}")
     loops = loops or CpuLoops()
     weight = np.ones_like(fixed) if weight is None else weight
     field: FloatVolume | None = None
@@ -136,7 +146,9 @@ def refine(
             field = np.stack(scaled).astype(np.float32)
         else:
             field = np.zeros((3, *shape), dtype=np.float32)
-        run = _run_of(formulation)(loops, level, metric, radius_voxels, step_voxels, *images)
+        run = _run_of(formulation)(
+            loops, level, metric, radius_voxels, step_voxels, *images, **_coarser(terms, level.factor)
+        )
         field, history = run(field, lambda i, s, at=index: report and report(
             Progress(at, len(levels), i, levels[at].iterations, s)))  # fmt: skip
         histories.append(history)
@@ -144,6 +156,15 @@ def refine(
         raise InputError("refinement needs at least one level")
     field = run.displacement(field)
     return Refinement(resize_field(field, fixed.shape, levels[-1].factor), histories)
+
+
+def _coarser(terms: dict[str, Any], factor: int) -> dict[str, Any]:
+    """Channels and landmarks at a scale."""
+    if not terms:
+        return {}
+    channels = [Channel(_coarse(c.fixed, factor), _coarse(c.moving, factor), c.weight) for c in terms["channels"]]
+    landmarks = terms["landmarks"]
+    return {"channels": channels, "landmarks": landmarks and landmarks.coarser(factor)}
 
 
 def _run_of(formulation: str) -> Any:
@@ -169,8 +190,11 @@ class CompositiveRun:
     def __init__(
         self, loops: Loops, level: Level, metric: str, radius: int, step: float,
         fixed: FloatVolume, moving: FloatVolume, weight: FloatVolume,
+        channels: Sequence[Channel] = (), landmarks: Landmarks | None = None,
     ) -> None:  # fmt: skip
         self.loops, self.level, self.step = loops, level, step
+        self.further = FurtherChannels(loops, channels, metric, radius, weight) if channels else None
+        self.pull = LandmarkPull(loops, landmarks, step, fixed.shape) if landmarks else None
         self.moving = loops.upload(moving)
         self.similarity = loops.similarity(metric, loops.upload(fixed), loops.upload(weight), radius)
         self.warped = loops.empty(*fixed.shape)
@@ -186,12 +210,18 @@ class CompositiveRun:
         history: list[float] = []
         for iteration in range(level.iterations):
             loops.warp(self.moving, field, self.warped)
-            history.append(self.similarity.force(self.warped, self.update))
+            value = self.similarity.force(self.warped, self.update)
+            history.append(value if self.further is None else self.further.join(field, self.update, value))
             loops.smooth(self.update, level.update_sigma, self.smoothed)
             longest = loops.largest_length(self.smoothed)
             report(iteration, history[-1])
-            if longest < 1e-12 or converged(history):
+            if self.pull is None and (longest < 1e-12 or converged(history)):
                 break
-            loops.compose(field, self.smoothed, self.step / longest, self.update)
+            scale = self.step / max(longest, 1e-12)
+            if self.pull is not None:
+                self.smoothed *= scale
+                self.pull.add(field, self.smoothed)
+                scale = 1.0
+            loops.compose(field, self.smoothed, scale, self.update)
             loops.smooth(self.update, level.field_sigma, field)
         return loops.download(field), history

@@ -177,9 +177,10 @@ def write_registration_report(path: str | Path, report: RegistrationReport) -> P
 
 def _sentence(report: RegistrationReport) -> str:
     """The beginning of the sentence that the verdict ends: by which kind of transform."""
+    linear = "a rigid motion" if report.options.get("affine") == "rigid" else "an affine"
     kinds = [
         kind
-        for kind, there in (("an affine", report.affine_only), ("a deformation", report.displacement_voxels))
+        for kind, there in ((linear, report.affine_only), ("a deformation", report.displacement_voxels))
         if there is not None
     ]
     return f"The registration by {' and '.join(kinds)}" if kinds else "The registration"

@@ -155,7 +155,7 @@ def write_fsl_field(
     whole = np.linalg.inv(fsl_to_ras(moving)) @ matrix_ras @ fixed.affine  # voxels of fixed -> FSL mm of moving
     stream_nifti(
         path, _slabs(whole, own, displacement_voxels, fixed), shape=(*fixed.shape, 3), dtype=np.float32,
-        affine=fixed.affine, intent=FIELD_INTENT, run_length=True,
+        affine=fixed.affine, intent=FIELD_INTENT,
     )  # fmt: skip
 
 

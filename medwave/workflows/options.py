@@ -44,6 +44,13 @@ class RegisterOptions:
         choices=("affine", "rigid", "none"),
     )
     deformable: bool = option(True, "Whether a deformable part follows the linear start.")
+    landmark_weight: float = option(
+        1.0, "How strongly landmarks pull the deformable part, 0 to 1; 0 only measures how far apart they end."
+    )
+    landmark_reach: float = option(10.0, "How far about a landmark its pull is felt, in mm (standard deviation).")
+    space: str = option(
+        "RAS", "World axes of landmark files: RAS (3D Slicer, nibabel) or LPS (ITK, ANTs).", choices=("RAS", "LPS")
+    )
     device: str = option("cpu", "Where the deformable part runs: cpu, cuda, cuda:1, ...")
     threads: int = option(0, "CPU threads; 0 takes all that torch would use.")
     seed: int = option(0, "Seed; the default path draws nothing at random and never depends on it.")
@@ -52,6 +59,10 @@ class RegisterOptions:
         check_choices(self)
         if not 1 <= self.radius <= 4:
             raise InputError(f"radius: the local window reaches 1 to 4 voxels, got {self.radius}")
+        if not 0 <= self.landmark_weight <= 1:
+            raise InputError(f"landmark-weight: a share from 0 to 1, got {self.landmark_weight}")
+        if not 0 < self.landmark_reach < math.inf:
+            raise InputError(f"landmark-reach: a length above 0 in mm, got {self.landmark_reach}")
         if self.threads < 0:
             raise InputError(f"threads: a number of threads or 0 for all, got {self.threads}")
 

@@ -163,6 +163,15 @@ def prepare_pair(
     )
 
 
+def channel_on_grid(
+    pair: WorkingPair, fixed: Volume, moving: Volume, matrix: Float64Array
+) -> tuple[FloatVolume, FloatVolume]:
+    """A further pair of images of the same subjects, on any grids in their worlds, on the working grid of a pair."""
+    images = ((fixed, np.eye(4)), (moving, matrix))
+    first, second = (resample(_not_finer(image, pair.grid), by, pair.grid) for image, by in images)
+    return _normalised(first, pair.subject), _normalised(second, pair.subject)
+
+
 def _foreground_fast(data: FloatVolume) -> npt.NDArray[np.bool_]:
     """Foreground found on a copy of half the resolution."""
     factor = 2 if min(data.shape) >= 64 else 1

@@ -8,7 +8,7 @@ grid, then the affine A. Moving points go back by ``p + u_inv(p)``, ``p = A^-1(y
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from medwave.core.threads import limited_threads
 from medwave.engine.affine import AffineResult, align
 from medwave.engine.loops import CpuLoops, Level, Loops
 from medwave.engine.refine import Progress, Refinement, refine
+from medwave.engine.refine_terms import Channel
 from medwave.fields.inversion_kernel import invert_array
 from medwave.fields.kernels import determinants
 from medwave.volumes import (
@@ -38,6 +39,15 @@ from medwave.volumes import (
 from medwave.workflows.chains import load_chain
 from medwave.workflows.options import RegisterOptions
 from medwave.workflows.pair import WorkingPair, prepare_pair, resample, resample_labels
+from medwave.workflows.pair_terms import (
+    LandmarkDistances,
+    PointSource,
+    alike,
+    channels_on,
+    landmark_distances,
+    landmarks_on,
+    load_terms,
+)
 from medwave.workflows.pullback import Pullback
 
 FloatVolume = npt.NDArray[np.float32]
@@ -70,6 +80,7 @@ class Registration:
         stages: cost of each step.
         warnings: what a person should know.
         similarity: per level of the refinement, the similarity at each iteration.
+        landmarks: distances of the landmarks, when given.
     """
 
     fixed: Volume
@@ -89,6 +100,7 @@ class Registration:
     stages: tuple[Stage, ...]
     warnings: tuple[str, ...]
     similarity: list[list[float]] = field(default_factory=list)
+    landmarks: LandmarkDistances | None = None
 
     @property
     def transform(self) -> SpatialTransform:
@@ -135,6 +147,11 @@ def register(
     lesion_moving: Source | None = None,
     init: StrPath | SpatialTransform | Float64Array | None = None,
     weights: StrPath | None = None,
+    fixed_channels: Sequence[Source] = (),
+    moving_channels: Sequence[Source] = (),
+    channel_weights: Sequence[float] | None = None,
+    landmarks_fixed: PointSource | None = None,
+    landmarks_moving: PointSource | None = None,
     options: RegisterOptions | None = None,
     on_stage: Callable[[str], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
@@ -151,6 +168,12 @@ def register(
             or FreeSurfer (:func:`medwave.volumes.read_transform`), or the folder of another run. A linear one is
             refined by the affine stage; with one that bends space the deformable part goes on, its affine stays.
         weights: a WiNet's safetensors; the refinement then starts from its prediction, not from the affine.
+        fixed_channels, moving_channels: further images of the two subjects, such as T2 beside T1, in pairs, on any
+            grids in the worlds of ``fixed`` and ``moving``. The similarity of the deformable part is the mean over
+            all pairs; the affine is found on the first.
+        channel_weights: how much each further pair counts beside the 1 of the first; 1 when left out.
+        landmarks_fixed, landmarks_moving: points that belong together, row by row: tables in RAS+ mm, or CSV files in
+            the axes that ``space`` names. They pull the deformable part by ``landmark_weight``.
         options: all other options; single ones can be given by name: ``register(f, m, preset="fast")``.
         on_stage: told the name of each step when it begins.
         on_progress: told about each iteration of the refinement.
@@ -178,6 +201,9 @@ def register(
             inputs = _load(
                 fixed, moving, fixed_labels, moving_labels, mask_fixed, mask_moving, lesion_fixed, lesion_moving, init
             )
+            terms = load_terms(
+                fixed_channels, moving_channels, channel_weights, landmarks_fixed, landmarks_moving, options.space
+            )
             if inputs.bend is not None and (start is not None or options.formulation == "wavelet"):
                 raise InputError(
                     "an initial transform that bends space takes the place of --weights, and of the compositive "
@@ -195,7 +221,8 @@ def register(
                 inputs.fixed, inputs.moving, matrix, use_fixed=inputs.use_fixed, use_moving=inputs.use_moving,
                 most_voxels=_MOST_VOXELS,
             )  # fmt: skip
-            options = replace(options, metric=_metric(pair, options))
+            channels = channels_on(pair, matrix, terms)
+            options = replace(options, metric=_metric(pair, options, channels))
         initial = None
         if inputs.bend is not None:
             initial = Pullback.through(inputs.bend, pair.grid).shift_voxels
@@ -203,7 +230,8 @@ def register(
             with stage("predict"):
                 initial = start(inputs.fixed, inputs.moving, matrix, pair.grid)
         with stage("refine"):
-            refinement = _refine(pair, options, loops, initial, on_progress)
+            landmarks = landmarks_on(pair, matrix, terms, options)
+            refinement = _refine(pair, options, loops, initial, on_progress, channels=channels, landmarks=landmarks)
         with stage("invert"):
             history = refinement.similarity
             inverse, residual = invert_array(refinement.displacement_voxels, tolerance_voxels=1e-2)
@@ -214,6 +242,7 @@ def register(
             warped = resample(inputs.moving, matrix, inputs.fixed.grid, displacement)
             jacobian = determinants(displacement)
             labels = _carry_labels(inputs, matrix, displacement)
+            found = SpatialTransform((FieldStep(displacement, inputs.fixed.grid), LinearStep(matrix)))
     return Registration(
         fixed=inputs.fixed, moving=inputs.moving, matrix=matrix, affine=linear,
         displacement_voxels=displacement, inverse_voxels=inverse, inverse_residual_voxels=left,
@@ -221,6 +250,7 @@ def register(
         subject=_subject_on_native(pair, inputs.fixed),
         fixed_labels=inputs.fixed_labels, moving_labels=inputs.moving_labels, warped_labels=labels,
         options=options, stages=tuple(clock.stages), warnings=tuple(warnings), similarity=history,
+        landmarks=landmark_distances(terms, matrix, found),
     )  # fmt: skip
 
 
@@ -323,19 +353,18 @@ def _linear_start(inputs: _Inputs, options: RegisterOptions) -> AffineResult | N
     )  # fmt: skip
 
 
-def _metric(pair: WorkingPair, options: RegisterOptions) -> str:
+def _metric(pair: WorkingPair, options: RegisterOptions, channels: Sequence[Channel]) -> str:
     if options.metric != "auto":
         return options.metric
     region = pair.subject & (pair.weight > 0)
     if pair.excluded is not None:
         region &= ~pair.excluded
-    correlation = np.corrcoef(pair.fixed[region], pair.moving[region])[0, 1]
-    return "lncc" if correlation > 0.3 else "mi"
+    return "lncc" if alike([Channel(pair.fixed, pair.moving), *channels], region) else "mi"
 
 
 def _refine(
     pair: WorkingPair, options: RegisterOptions, loops: Loops, initial: FloatVolume | None,
-    report: Callable[[Progress], None] | None,
+    report: Callable[[Progress], None] | None, **terms: Any,
 ) -> Refinement:  # fmt: skip
     if not options.deformable:
         return Refinement(np.zeros((3, *pair.grid.shape), dtype=np.float32) if initial is None else initial, [])
@@ -344,7 +373,7 @@ def _refine(
         pair.fixed, pair.moving, levels or LEVELS[options.preset][-1:],
         formulation=options.formulation, metric=options.metric,
         radius_voxels=options.radius, weight=pair.weight, excluded=pair.excluded, initial_voxels=initial,
-        loops=loops, report=report,
+        loops=loops, report=report, **terms,
     )  # fmt: skip
 
 

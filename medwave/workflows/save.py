@@ -66,11 +66,12 @@ def _save(
         images = _images(result)
         figures = _figures(result, images)
         overlaps = _overlaps(result)
+    bends = _bends(result)
     with clock.stage("report"):
         report = RegistrationReport(
             fixed=result.fixed, moving=result.moving, warped=result.warped.data, before=images["before"],
-            affine_only=images["after_affine"], displacement_voxels=result.displacement_voxels,
-            jacobian=result.jacobian, fixed_labels=_data(result.fixed_labels),
+            affine_only=images["after_affine"], displacement_voxels=result.displacement_voxels if bends else None,
+            jacobian=result.jacobian if bends else None, fixed_labels=_data(result.fixed_labels),
             warped_labels=_data(result.warped_labels), figures=figures, dice=overlaps,
             true_error_mm=true_error_mm, true_error_mean_mm=true_error_mean_mm,
             status="warning" if result.warnings else "ok", messages=result.warnings,
@@ -150,12 +151,24 @@ def _figures(result: Registration, images: Mapping[str, npt.NDArray[np.float32]]
         FigureOfMerit("SD of log Jacobian", after=unevenness, note="in the subject: how unevenly volume changes"),
         FigureOfMerit("Volume change of the affine", after=float(np.linalg.det(result.matrix[:3, :3]))),
     ]  # fmt: skip
+    if result.landmarks is not None:
+        measured, told = result.landmarks, "pulled on the deformation" if result.options.landmark_weight else "held out"
+        means = (float(d.mean()) for d in (measured.before_mm, measured.affine_mm, measured.after_mm))
+        rows.insert(0, FigureOfMerit(
+            "Target registration error", *means, unit="mm", better="lower",
+            note=f"mean over {len(measured.after_mm)} landmarks, which {told}",
+        ))  # fmt: skip
     if result.affine is not None:
         similarity = result.affine.similarity_before, result.affine.similarity_after
         rows.insert(1, FigureOfMerit(
             "Normalised mutual information", *similarity, note="around the subject, coarse grid; 1 = unrelated"
         ))  # fmt: skip
     return rows
+
+
+def _bends(result: Registration) -> bool:
+    """Whether there is a deformable part: a rigid or affine result has no plates of one."""
+    return bool(result.options.deformable or result.displacement_voxels.any())
 
 
 def _correlation(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:

@@ -1,5 +1,7 @@
 """Transforms as files from the command line: what is printed and written, and one line for what cannot be."""
 
+import json
+
 import numpy as np
 import pytest
 from cli_cases import QUICK, listing
@@ -63,3 +65,21 @@ def test_what_cannot_be_is_one_line(medwave, pair, run, tmp_path, monkeypatch, w
     assert len(done.errors) == 1
     assert said in done.errors[0]
     assert listing(tmp_path) == before
+
+
+def test_register_takes_channels_and_landmarks(medwave, pair, tmp_path):
+    for name, shift in (("f", 0.0), ("m", 5.0)):
+        (tmp_path / f"{name}.csv").write_text(f"x,y,z\n{shift},0,0\n{shift + 3},4,5\n")
+    done = medwave(
+        "register", pair["fixed"], pair["moving"], "-o", tmp_path / "r", *QUICK, "--fixed-channel", pair["fixed"],
+        "--moving-channel", pair["moving"], "--channel-weight", 0.5, "--landmarks-fixed", tmp_path / "f.csv",
+        "--landmarks-moving", tmp_path / "m.csv",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    record = json.loads((tmp_path / "r/run.json").read_text())
+    assert record["figures"]["Target registration error"]["after"] == pytest.approx(5.0)
+    assert {"fixed_channel_1", "moving_channel_1", "landmarks_fixed", "landmarks_moving"} <= set(record["inputs"])
+    done = medwave("register", pair["fixed"], pair["moving"], "-o", tmp_path / "s", "--fixed-channel", pair["fixed"])
+    assert done.code == 2
+    assert "--moving-channel" in done.errors[0]
+    assert not (tmp_path / "s").exists()

@@ -1,0 +1,127 @@
+"""Channels and landmarks end to end: files in, the error less where they help, and what the report says."""
+
+import json
+
+import numpy as np
+import phantom
+import pytest
+
+import medwave
+from medwave.core.errors import InputError
+from medwave.core.geometry import Volume
+from medwave.engine.refine_terms import Channel
+from medwave.volumes import PointTable, write_points
+from medwave.workflows.pair_terms import alike
+
+
+@pytest.fixture(scope="module")
+def pair():
+    return phantom.make_pair()
+
+
+@pytest.fixture(scope="module")
+def landmarks():
+    points = phantom.inside_points()[::1500]
+    return points, phantom.to_moving(points)
+
+
+START = {"init": phantom.MATRIX, "affine": "none", "preset": "fast", "threads": 1}
+
+
+def half_blind(volume):
+    """The image without what tells places apart in one half of the world."""
+    x = phantom.world(volume.grid)[..., 0]
+    flat = np.where(np.asarray(volume.data) > 0, 600, 0)
+    return Volume(np.where(x > 0, flat, volume.data).astype(np.float32), volume.grid, volume.name)
+
+
+def test_a_second_channel_helps_where_the_first_is_blind(pair):
+    blind = half_blind(pair.fixed), half_blind(pair.moving)
+    alone = medwave.register(*blind, **START)
+    helped = medwave.register(*blind, fixed_channels=[pair.fixed], moving_channels=[pair.moving], **START)
+    errors = [phantom.true_error_mm(r.transform.apply_points_mm) for r in (alone, helped)]
+    assert errors[1] < 0.85 * errors[0]
+    weighted = medwave.register(
+        *blind, fixed_channels=[pair.fixed], moving_channels=[pair.moving], channel_weights=[4.0], **START
+    )
+    assert phantom.true_error_mm(weighted.transform.apply_points_mm) < 1.02 * errors[1]
+
+
+def test_landmarks_pull_and_are_reported(pair, landmarks, tmp_path):
+    fixed, moving = landmarks
+    for name, points in (("f", fixed), ("m", moving)):
+        write_points(tmp_path / f"{name}.csv", PointTable(points), space="LPS")
+    files = {"landmarks_fixed": tmp_path / "f.csv", "landmarks_moving": tmp_path / "m.csv", "space": "LPS"}
+    held_out = medwave.register(pair.fixed, pair.moving, **files, landmark_weight=0, **START)
+    pulled = medwave.register(pair.fixed, pair.moving, **files, **START)
+    assert pulled.landmarks.after_mm.mean() < 0.7 * held_out.landmarks.after_mm.mean()
+    np.testing.assert_allclose(held_out.landmarks.before_mm, np.linalg.norm(fixed - moving, axis=1), atol=1e-4)
+    assert held_out.landmarks.affine_mm.mean() > held_out.landmarks.after_mm.mean()
+    assert (pulled.jacobian > 0).all()
+    pulled.save(tmp_path / "run")
+    said = json.loads((tmp_path / "run/run.json").read_text())["figures"]["Target registration error"]
+    assert said["after"] == pytest.approx(pulled.landmarks.after_mm.mean())
+    assert said["before"] == pytest.approx(pulled.landmarks.before_mm.mean())
+    page = (tmp_path / "run/report.html").read_text()
+    assert "Target registration error" in page
+    assert f"{len(fixed)} landmarks, which pulled" in page
+
+
+@pytest.mark.parametrize(("kind", "said"), [("rigid", "a rigid motion"), ("affine", "an affine")])
+def test_a_linear_result_has_a_report_without_a_deformation(pair, tmp_path, kind, said):
+    result = medwave.register(pair.fixed, pair.moving, affine=kind, deformable=False, threads=1)
+    singular = np.linalg.svd(result.matrix[:3, :3], compute_uv=False)
+    assert (np.abs(singular - 1).max() < 1e-6) == (kind == "rigid")
+    page = result.save(tmp_path / "run").read_text()
+    assert f"The registration by {said} " in " ".join(page.split())
+    assert "after the affine part" not in page
+
+
+def test_what_does_not_go_in_pairs_is_said(pair, tmp_path):
+    with pytest.raises(InputError, match="--fixed-channel and --moving-channel"):
+        medwave.register(pair.fixed, pair.moving, fixed_channels=[pair.fixed])
+    with pytest.raises(InputError, match="channel weights"):
+        medwave.register(
+            pair.fixed, pair.moving, fixed_channels=[pair.fixed], moving_channels=[pair.moving], channel_weights=[1, 2]
+        )
+    with pytest.raises(InputError, match="--landmarks-fixed and --landmarks-moving"):
+        medwave.register(pair.fixed, pair.moving, landmarks_fixed=PointTable(np.zeros((2, 3))))
+    with pytest.raises(InputError, match="2 fixed and 3 moving"):
+        medwave.register(
+            pair.fixed, pair.moving, landmarks_fixed=PointTable(np.zeros((2, 3))),
+            landmarks_moving=PointTable(np.zeros((3, 3))),
+        )  # fmt: skip
+    with pytest.raises(InputError, match="landmark-weight"):
+        medwave.register(pair.fixed, pair.moving, landmark_weight=-1)
+
+
+def test_contrast_is_alike_when_a_line_says_as_much_as_a_curve():
+    rng = np.random.default_rng(0)
+    one = rng.uniform(0, 1, (30, 30, 30)).astype(np.float32)
+    noise = rng.normal(scale=0.2, size=one.shape).astype(np.float32)
+    everywhere = np.ones(one.shape, bool)
+
+    def said(other):
+        return alike([Channel(one, np.float32(other))], everywhere)
+
+    assert said(one + noise)
+    assert said(0.2 + 0.6 * one + noise)
+    assert said(one**1.5 + 0.5 * noise)
+    assert not said(1 - one + noise)  # T2
+    assert not said(np.where(one < 0.75, one, 1.3 - one) + 0.5 * noise)  # rises and falls: FLAIR
+    assert not said(noise)
+    assert not alike([Channel(one, one + noise), Channel(one, 1 - one)], everywhere)
+
+
+@pytest.mark.data
+def test_contrast_of_real_brains_is_told(data_folder):
+    from medwave.volumes import read_volume
+    from medwave.workflows.pair import prepare_pair
+
+    folder = data_folder / "brains" / "multicontrast"
+    images = {name: read_volume(folder / f"patient19_{name}.nii.gz") for name in ("T1", "T2", "FLAIR")}
+    for name, expected in (("T1", True), ("T2", False), ("FLAIR", False)):
+        pair = prepare_pair(
+            images["T1"], images[name], np.eye(4), use_fixed=None, use_moving=None, most_voxels=12_000_000
+        )
+        assert alike([Channel(pair.fixed, pair.moving)], pair.subject) == expected
