@@ -1,7 +1,13 @@
 """``medwave train classify|segment`` and the evaluations: a run, and what is said about bad data."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import yaml
+
+from medwave.models import list_models
+from medwave.workflows.image_options import TrainClassifierOptions, TrainSegmenterOptions
 
 pytest.importorskip("ignite", reason="training needs the extra train")
 
@@ -51,3 +57,14 @@ def test_a_bad_request_is_one_line(medwave, tmp_path, words, message):
     assert message in done.err
     assert len(done.err.splitlines()) == 1
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("kind", ["classify", "segment"])
+def test_the_recipes_are_configurations_of_networks_that_are_known(kind):
+    recipes = sorted((Path(__file__).parents[2] / f"pipelines/{kind}_images/configs").glob("*.yaml"))
+    assert len(recipes) >= 2
+    made = {"classify": TrainClassifierOptions, "segment": TrainSegmenterOptions}[kind]
+    for recipe in recipes:
+        options = made(**yaml.safe_load(recipe.read_text()))
+        assert options.network in list_models(kind)
+        assert f"medwave train {kind}" in recipe.read_text()
