@@ -27,7 +27,7 @@ from _results import versions
 HERE = Path(__file__).parent
 ROWS = HERE / "results" / "backbones_cifar.jsonl"
 WAVELETS = ("none", "haar", "ch2.2", "ch3.3", "db2")
-PAIRS = ("resnet18", "resnet50", "vgg16_bn", "densenet121", "mobilenet_v2")
+PAIRS = ("resnet18", "resnet50", "densenet121", "mobilenet_v2")
 PACKAGES = ("medwave", "torch", "monai", "numpy", "scipy")
 
 
@@ -37,10 +37,10 @@ def main() -> None:
     parts = parser.add_subparsers(dest="part", required=True)
     overhead = parts.add_parser("overhead", help="time of a forward pass")
     overhead.add_argument("--networks", nargs="+", default=PAIRS)
-    overhead.add_argument("--wavelets", nargs="+", default=["haar", "ch3.3"])
+    overhead.add_argument("--wavelets", nargs="+", default=WAVELETS[1:])
     overhead.add_argument("--size", type=int, default=224)
     overhead.add_argument("--rounds", type=int, default=7)
-    overhead.add_argument("--output", type=Path, default=HERE / "results" / "backbones_overhead.json")
+    overhead.add_argument("--output", type=Path, default=HERE / "results" / f"backbones-{_now()}.json")
     cifar = parts.add_parser("cifar", help="train and evaluate")
     cifar.add_argument("--data", type=Path, required=True, help="an .npz file of train and test images")
     cifar.add_argument("--work", type=Path, default=Path("backbones-work"), help="folder for weights and caches")

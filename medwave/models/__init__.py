@@ -29,6 +29,7 @@ __getattr__, __dir__ = exports(
         "WSegNet": "medwave.models.images.encoder_decoder",
         "WUNet": "medwave.models.images.encoder_decoder",
         "WDeepLabV3Plus": "medwave.models.images.deeplab",
+        "build_retinanet": "medwave.models.images.detection",
         "load_foreign": "medwave.models.images.foreign",
         "WeightsInfo": "medwave.models.weights",
         "load_weights": "medwave.models.weights",

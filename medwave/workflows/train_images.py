@@ -174,7 +174,7 @@ def _network(options: Any, classes: int, channels: int) -> ImageNetwork:
     network = build(name, classes=classes, in_channels=channels, width=options.width, **special)
     if options.init is not None:
         load_weights(network, options.init)
-    return network.to(memory_format=torch.channels_last)
+    return network  # not channels_last: torch 2.13 breaks memory there on CPUs where channels are no multiple of 8
 
 
 def _fit(

@@ -1,5 +1,8 @@
 """Training on photographs as a job: it learns, goes on after an interruption, refuses what does not fit."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -73,6 +76,20 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path, stripes):
     assert all(torch.equal(first[name], second[name]) for name in first)
     with pytest.raises(InputError, match="belongs to a run with other options"):
         train_classifier(stripes, tmp_path / "parts", options=CLASSIFY, network="resnet18", **options)
+
+
+def test_few_channels_and_many_images_train(tmp_path):
+    """Four channels and steps of 64 images in the order channels last once broke memory inside torch."""
+    images = np.random.default_rng(0).integers(0, 256, (160, 32, 32, 3), dtype=np.uint8)
+    np.savez(tmp_path / "noise.npz", train_images=images, train_labels=np.arange(160) % 2)
+    options = {"network": "resnet18", "epochs": 1, "steps": 3, "batch": 64, "holdout": 0.2}
+    code = (
+        "from medwave.workflows.train_images import train_classifier; "
+        f"train_classifier({str(tmp_path / 'noise.npz')!r}, {str(tmp_path / 'run')!r}, width=0.0625, "
+        f"small_images=True, **{options!r})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-500:]
 
 
 def test_a_segmenter_learns(tmp_path, halves):
