@@ -29,7 +29,10 @@ from _results import BenchmarkError, save, versions, write_request
 from rich.console import Console
 
 HERE = Path(__file__).resolve().parent
-PAIRS = "1003:1009,1000:1017,1107:1036,1119:1001"
+PAIRS = (
+    "1003:1009,1000:1017,1107:1036,1119:1001,1009:1003,1017:1000,1036:1107,1001:1119,"
+    "1001:1003,1017:1107,1009:1119,1036:1000"
+)
 METHODS = "medwave,medwave-command,medwave-command-fast,medwave-command-accurate,greedy,demons,elastix"
 COMMAND = "medwave-command"
 _MORE_PACKAGES = ("torch", "numba", "numpy")
@@ -85,13 +88,13 @@ class Benchmark:
         if "structures" not in self.results:
             found = self._score({"all_labels": sorted(map(str, self.options.images.glob("*_labels.nii.gz")))})
             self.results["structures"] = found["structures"]
-        for pair in self.pairs:
-            self._start(pair)
         todo = self._todo()
         if any(PACKAGES[method] == "medwave" for _, _, method in todo):
             self.console.print("warming up: compiled loops are cached on disk by an untimed run")
             with tempfile.TemporaryDirectory() as folder:
                 self._measure(COMMAND, self.pairs[0], Path(folder))
+        for pair in self.pairs:
+            self._start(pair)
         for repeat, pair, method in todo:
             self._cell(repeat, pair, method)
         return self.results
@@ -151,7 +154,7 @@ class Benchmark:
         return todo
 
     def _finished(self, repeat: int, pair: tuple[str, str], method: str) -> bool:
-        runs = self.results["pairs"][":".join(pair)]["runs"].get(method, [])
+        runs = self.results["pairs"].get(":".join(pair), {"runs": {}})["runs"].get(method, [])
         if repeat >= len(runs) or "error" in runs[repeat]:
             return False
         same_settings = runs[repeat]["settings"] == json.loads(json.dumps(SETTINGS[method]))
