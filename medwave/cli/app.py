@@ -7,7 +7,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from medwave import __version__
-from medwave.cli import images, networks, neurons, recognition, register, train, transform_files, transforms
+from medwave.cli import cohort, images, networks, neurons, recognition, register, train, transform_files, transforms
 from medwave.core.errors import MedwaveError
 
 _INTERRUPTED = 130
@@ -23,6 +23,8 @@ app = typer.Typer(
 demo = typer.Typer(no_args_is_help=True, help="Run a main job on a sample made on the spot.")
 app.add_typer(demo, name="demo")
 app.command("register")(register.register)
+app.command("batch")(cohort.batch)
+app.command("propagate-labels")(cohort.propagate_labels)
 app.command("apply")(transforms.apply)
 app.command("evaluate")(transforms.evaluate)
 app.command("convert-transform")(transform_files.convert_transform)

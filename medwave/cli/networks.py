@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -11,7 +10,7 @@ import typer
 
 from medwave.cli.neurons import counts, show_warnings
 from medwave.cli.options import OUTPUT, file_option, with_options
-from medwave.cli.progress import block_progress, command_line
+from medwave.cli.progress import block_progress, command_line, resumable
 from medwave.workflows.options_neurons import ReconstructOptions, SegmentOptions
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ def segment(
     """
     from medwave.workflows.segment import segment as run
 
-    with _resumable(), block_progress() as (on_stage, on_progress):
+    with resumable(), block_progress() as (on_stage, on_progress):
         result = run(
             volume, output, weights=weights, options=options, command_line=command_line(),
             on_stage=on_stage, on_progress=on_progress,
@@ -83,7 +82,7 @@ def _reconstruct_one(
 ) -> None:
     from medwave.workflows.reconstruct import reconstruct as run
 
-    with _resumable(), block_progress() as (on_stage, on_progress):
+    with resumable(), block_progress() as (on_stage, on_progress):
         result = run(
             volume, output, gold=gold, weights=weights, options=options, command_line=command_line(),
             on_stage=on_stage, on_progress=on_progress,
@@ -105,9 +104,10 @@ def _reconstruct_all(items: Sequence[Item], output: Path, weights: Path | None, 
     from rich.table import Table
     from rich.text import Text
 
-    from medwave.workflows.reconstruct_batch import FAILED, SUMMARY, reconstruct_batch
+    from medwave.workflows.batch import FAILED
+    from medwave.workflows.reconstruct_batch import SUMMARY, reconstruct_batch
 
-    with _resumable(), block_progress() as (on_stage, on_progress):
+    with resumable(), block_progress() as (on_stage, on_progress):
         results = reconstruct_batch(
             items, output, weights=weights, options=options, command_line=command_line(),
             on_item=lambda item, number: on_stage(f"{item.name}, {number + 1} of {len(items)}"),
@@ -139,7 +139,7 @@ def demo_neuron(
     from medwave.workflows.demo import demo_neuron as run
     from medwave.workflows.run_folder import result_folder
 
-    with _resumable(), block_progress() as (on_stage, on_progress), result_folder(output, "sample"):
+    with resumable(), block_progress() as (on_stage, on_progress), result_folder(output, "sample"):
         report, scores = run(
             output, weights=weights, command_line=command_line(), on_stage=on_stage, on_progress=on_progress,
             **({} if seed is None else {"seed": seed}),
@@ -150,15 +150,6 @@ def demo_neuron(
         f"F1 {found.f1:.3f}; mean distance {scores.distances.esa:.2f} voxels"
     )
     typer.echo(f"report: {report.resolve()}")
-
-
-@contextlib.contextmanager
-def _resumable() -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        typer.echo("medwave: what is finished stays; repeat the command to go on", err=True)
-        raise
 
 
 def _short(value: Any) -> str:

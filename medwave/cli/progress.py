@@ -67,6 +67,50 @@ def block_progress() -> Iterator[tuple[Callable[[str], None], Callable[[Any], No
         )
 
 
+@contextlib.contextmanager
+def item_progress(result: Callable[[Any], str]) -> Iterator[Callable[[Any, Any], None]]:
+    """A callback for what became of an item of a batch: a line each, and the time left.
+
+    Args:
+        result: what to say of an outcome, in a few words.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+
+    def line(outcome: Any, at: Any) -> str:
+        words = " ".join((outcome.error or result(outcome)).split())
+        said = f", {words}" if words else ""
+        spent = "" if not outcome.wall_s else f" in {_duration(outcome.wall_s)}"
+        left = "" if at.seconds_left is None or at.done == at.total else f"; about {_duration(at.seconds_left)} left"
+        return f"{at.done} of {at.total}: {outcome.item.name}: {outcome.status}{spent}{said}{left}"
+
+    if not console.is_terminal:
+        yield lambda outcome, at: typer.echo(f"medwave: {line(outcome, at)}", err=True)
+        return
+    columns = (TextColumn("{task.description:<40}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("start", total=None)
+
+        def on_outcome(outcome: Any, at: Any) -> None:
+            bar.console.print(line(outcome, at), highlight=False, markup=False)
+            left = "" if at.seconds_left is None else f", about {_duration(at.seconds_left)} left"
+            bar.update(task, total=at.total, completed=at.done, description=f"{at.done} of {at.total}{left}")
+
+        yield on_outcome
+
+
+@contextlib.contextmanager
+def resumable() -> Iterator[None]:
+    """Say on Ctrl-C that the same command goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("medwave: what is finished stays; repeat the command to go on", err=True)
+        raise
+
+
 def describe_blocks(at: Any) -> str:
     """Progress in words."""
     left = "" if at.seconds_left is None else f", about {_duration(at.seconds_left)} left"

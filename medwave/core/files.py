@@ -68,6 +68,13 @@ def atomic_path(path: StrPath) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
+def sweep_partial(folder: Path) -> None:
+    """Remove what writers that were killed left in a folder and below it: temporary files of :func:`atomic_path`."""
+    for partial in folder.rglob(".medwave-*"):
+        with contextlib.suppress(OSError):
+            partial.unlink()
+
+
 def write_text(path: StrPath, text: str) -> None:
     """Write a UTF-8 text file in one go.
 

@@ -7,20 +7,25 @@ is that of the volume without its endings. ``summary.csv`` has a row per volume 
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medwave.core.errors import InputError, MedwaveError
-from medwave.core.files import StrPath, input_file, write_text
+from medwave.core.errors import MedwaveError
+from medwave.core.files import StrPath
 from medwave.volumes import open_stack
 from medwave.volumes.ome_zarr import is_zarr
 from medwave.volumes.open import is_stack
+from medwave.workflows.batch import (
+    BatchProgress,
+    Outcome,
+    own_names,
+    read_table,
+    run_items,
+    write_table,
+)  # fmt: skip
 from medwave.workflows.options_neurons import ReconstructOptions
 from medwave.workflows.reconstruct import reconstruct, request
 from medwave.workflows.run_folder import MARK, result_folder
@@ -34,8 +39,6 @@ COLUMNS = (
 _TRIED = 8
 """Files of a folder that are opened to tell whether they are volumes or slices."""
 
-DONE, BEFORE, FAILED = "done", "complete before", "failed"
-
 
 @dataclass(frozen=True)
 class Item:
@@ -46,15 +49,8 @@ class Item:
     gold: Path | None = None
 
 
-@dataclass(frozen=True)
-class ItemResult:
-    """What became of an item: a status, the error when it failed, and its ``run.json`` otherwise."""
-
-    item: Item
-    status: str
-    error: str = ""
-    run: dict[str, Any] = field(default_factory=dict)
-    wall_s: float = 0.0
+class ItemResult(Outcome[Item]):
+    """What became of a volume: a status, the error when it failed, and its ``run.json`` otherwise."""
 
     def row(self) -> dict[str, Any]:
         """Its row of the summary."""
@@ -66,6 +62,34 @@ class ItemResult:
             "status": self.status, "error": self.error, "wall_s": round(self.wall_s, 1),
         }  # fmt: skip
         return {column: "" if known.get(column) is None else known[column] for column in COLUMNS}
+
+
+@dataclass(frozen=True)
+class _Reconstructions:
+    """The work on each volume of a batch."""
+
+    folder: Path
+    weights: StrPath | None
+    options: ReconstructOptions
+    told: dict[str, Any]
+
+    def name(self, item: Item) -> str:
+        return str(item.volume)
+
+    def known(self, item: Item) -> dict[str, Any] | None:
+        try:
+            run = json.loads((self.folder / item.name / MARK).read_text(encoding="utf-8"))
+            same = run["request"] == request(item.volume, item.gold, self.weights, self.options)
+        except (OSError, ValueError, KeyError, TypeError, MedwaveError):
+            return None
+        return run if same else None
+
+    def run(self, item: Item) -> dict[str, Any]:
+        folder = self.folder / item.name
+        reconstruct(
+            item.volume, folder, gold=item.gold, weights=self.weights, options=self.options, **self.told
+        )  # fmt: skip
+        return dict(json.loads((folder / MARK).read_text(encoding="utf-8")))
 
 
 def batch_items(sources: Sequence[StrPath]) -> list[Item] | None:
@@ -107,49 +131,17 @@ def reconstruct_batch(
     Raises:
         OutputError: when the folder or the summary cannot be written.
     """
-    options = options or ReconstructOptions()
+    told = {"command_line": command_line, "on_stage": on_stage, "on_progress": on_progress}
     results: list[ItemResult] = []
     with result_folder(output) as folder:
-        for number, item in enumerate(items):
-            if on_item:
-                on_item(item, number)
-            began, run = time.monotonic(), _complete(folder / item.name, item, weights, options)
-            if run is not None:
-                results.append(ItemResult(item, BEFORE, run=run))
-            else:
-                try:
-                    reconstruct(
-                        item.volume, folder / item.name, gold=item.gold, weights=weights, options=options,
-                        command_line=command_line, on_stage=on_stage, on_progress=on_progress,
-                    )  # fmt: skip
-                except MedwaveError as error:
-                    results.append(ItemResult(item, FAILED, str(error), wall_s=time.monotonic() - began))
-                except Exception as error:  # one volume that meets a fault of ours must not cost the others
-                    said = f"{item.volume}: unexpected {type(error).__name__}: {error}"
-                    results.append(ItemResult(item, FAILED, said, wall_s=time.monotonic() - began))
-                else:
-                    run = json.loads((folder / item.name / MARK).read_text(encoding="utf-8"))
-                    results.append(ItemResult(item, DONE, run=run, wall_s=time.monotonic() - began))
-            _write_summary(folder / SUMMARY, results)
+
+        def note(outcome: Outcome[Item], _: BatchProgress) -> None:
+            results.append(ItemResult(**vars(outcome)))
+            write_table(folder / SUMMARY, COLUMNS, (result.row() for result in results))
+
+        work = _Reconstructions(folder, weights, options or ReconstructOptions(), told)
+        run_items(items, work, on_begin=on_item, on_outcome=note)
     return results
-
-
-def _complete(folder: Path, item: Item, weights: StrPath | None, options: ReconstructOptions) -> dict[str, Any] | None:
-    """The record of a complete run that was asked the same, or None."""
-    try:
-        run = json.loads((folder / MARK).read_text(encoding="utf-8"))
-        same = run["request"] == request(item.volume, item.gold, weights, options)
-    except (OSError, ValueError, KeyError, TypeError, MedwaveError):
-        return None
-    return run if same else None
-
-
-def _write_summary(path: Path, results: Sequence[ItemResult]) -> None:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(result.row() for result in results)
-    write_text(path, text.getvalue())
 
 
 def _volumes_in(folder: Path) -> list[Path]:
@@ -170,33 +162,12 @@ def _is_volume(path: Path) -> bool:
 
 
 def _table(path: Path) -> Iterator[tuple[str, Path, Path | None]]:
-    try:
-        text = input_file(path).read_text(encoding="utf-8-sig")
-        rows = list(csv.DictReader(io.StringIO(text), strict=True))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: not a readable CSV table ({error}); write it as UTF-8 with commas") from None
-    if not rows or "volume" not in rows[0]:
-        raise InputError(f"{path}: a table of volumes has a column volume and at least one row; gold and name are free")
-    for number, row in enumerate(rows, 2):
-        volume = (row["volume"] or "").strip()
-        if not volume:
-            raise InputError(f"{path}: line {number}: names no volume")
-        gold = (row.get("gold") or "").strip()
-        yield (row.get("name") or "").strip(), path.parent / volume, path.parent / gold if gold else None
+    for _, row in read_table(path, ("volume",), ("volume", "gold", "name")):
+        yield row["name"], path.parent / row["volume"], path.parent / row["gold"] if row["gold"] else None
 
 
-def _named(found: Iterator[tuple[str, Path, Path | None]] | list[tuple[str, Path, Path | None]]) -> list[Item]:
-    """Items with names of their own: a name that comes again gets a number."""
-    items: list[Item] = []
-    for name, volume, gold in found:
-        base = name or volume.name.split(".")[0] or "volume"
-        if base != Path(base).name or base in (".", ".."):
-            raise InputError(f"{base}: the name of an item is that of a folder to make, without any / in it")
-        taken = {item.name for item in items} | {SUMMARY}
-        number = next(n for n in range(1, len(items) + 2) if _numbered(base, n) not in taken)
-        items.append(Item(_numbered(base, number), volume, gold))
-    return items
-
-
-def _numbered(name: str, number: int) -> str:
-    return name if number == 1 else f"{name}-{number}"
+def _named(found: Iterable[tuple[str, Path, Path | None]]) -> list[Item]:
+    """Items with names of their own."""
+    listed = list(found)
+    names = own_names((name or volume.name.split(".")[0] or "volume" for name, volume, _ in listed), taken={SUMMARY})
+    return [Item(name, volume, gold) for name, (_, volume, gold) in zip(names, listed, strict=True)]

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from medwave import __version__
 from medwave.core.files import StrPath, write_json
 from medwave.core.geometry import Grid, Volume
-from medwave.core.provenance import StageClock, sha256, versions
+from medwave.core.provenance import StageClock, fingerprint, versions
 from medwave.metrics.registration import dice, folding, inverse_consistency_mm, log_jacobian_sd
 from medwave.reports.registration import FigureOfMerit, RegistrationReport, write_registration_report
 from medwave.volumes import write_affine, write_composite, write_field, write_inverse_composite, write_volume
@@ -36,6 +36,7 @@ def save_registration(
     true_error_mm: npt.NDArray[np.floating] | None = None,
     true_error_mean_mm: tuple[float, float] | None = None,
     clock: StageClock | None = None,
+    request: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write everything about a registration.
 
@@ -46,6 +47,7 @@ def save_registration(
         command_line: the command that repeats the run.
         true_error_mm, true_error_mean_mm: known error per voxel and its means before and after (demo only).
         clock: continues the stages of the run.
+        request: what was asked, noted in ``run.json``; a cohort tells by it whether a run must be repeated.
 
     Returns:
         The path of ``report.html``.
@@ -53,12 +55,13 @@ def save_registration(
     with result_folder(folder, "transform") as path:
         (path / MARK).unlink(missing_ok=True)
         true_error = true_error_mm, true_error_mean_mm
-        return _save(result, path, inputs or {}, command_line, *true_error, clock or StageClock())
+        return _save(result, path, inputs or {}, command_line, *true_error, clock or StageClock(), request)
 
 
 def _save(
     result: Registration, path: Path, inputs: Mapping[str, str], command_line: str,
     true_error_mm: npt.NDArray[np.floating] | None, true_error_mean_mm: tuple[float, float] | None, clock: StageClock,
+    request: Mapping[str, Any] | None,
 ) -> Path:  # fmt: skip
     with clock.stage("write"):
         files = _write_files(result, path)
@@ -86,7 +89,8 @@ def _save(
         "status": report.status,
         "warnings": list(result.warnings),
         "options": asdict(result.options),
-        "inputs": {role: {"path": str(p), "sha256": sha256(p)} for role, p in inputs.items()},
+        **({} if request is None else {"request": request}),
+        "inputs": {role: {"path": str(p), **fingerprint(p)} for role, p in inputs.items()},
         "fixed_grid": result.fixed.grid.describe(),
         "moving_grid": result.moving.grid.describe(),
         "grids": {"fixed": _grid(result.fixed.grid), "moving": _grid(result.moving.grid)},
@@ -149,6 +153,8 @@ def _figures(result: Registration, images: Mapping[str, npt.NDArray[np.float32]]
         FigureOfMerit("Inverse consistency", after=consistency, unit="mm", note="mean |u o u_inv| in the subject"),
         FigureOfMerit("Folded voxels", after=float(folds.count), note="determinant of the Jacobian <= 0"),
         FigureOfMerit("SD of log Jacobian", after=unevenness, note="in the subject: how unevenly volume changes"),
+        FigureOfMerit("Largest displacement", after=_largest_mm(result.displacement_voxels, result.fixed.grid, region),
+                      unit="mm", note="of the deformable part, in the subject"),
         FigureOfMerit("Volume change of the affine", after=float(np.linalg.det(result.matrix[:3, :3]))),
     ]  # fmt: skip
     if result.landmarks is not None:
@@ -169,6 +175,11 @@ def _figures(result: Registration, images: Mapping[str, npt.NDArray[np.float32]]
 def _bends(result: Registration) -> bool:
     """Whether there is a deformable part: a rigid or affine result has no plates of one."""
     return bool(result.options.deformable or result.displacement_voxels.any())
+
+
+def _largest_mm(displacement: npt.NDArray[np.float32], grid: Grid, region: npt.NDArray[np.bool_]) -> float:
+    vectors = grid.affine[:3, :3].astype(np.float32) @ displacement[:, region]
+    return float(np.sqrt((vectors**2).sum(axis=0)).max(initial=0.0))
 
 
 def _correlation(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:

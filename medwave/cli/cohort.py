@@ -1,0 +1,103 @@
+"""``medwave batch`` and ``medwave propagate-labels``: registrations of many images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from medwave.cli.options import OUTPUT, file_option, with_options
+from medwave.cli.progress import command_line, item_progress, resumable
+from medwave.workflows.options_cohort import CohortOptions, PropagateOptions
+
+SUFFIX = Annotated[str, typer.Option("--suffix", help="Images to take from a BIDS dataset.")]
+
+
+@with_options(CohortOptions)
+def batch(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PAIRS.csv|FOLDER|BIDS_DIR",
+            help="Table with columns fixed and moving (fixed_labels, moving_labels, masks, lesions, init and name are "
+            "free), folder of images or of pairs, or BIDS dataset.",
+        ),
+    ],
+    output: OUTPUT,
+    template: file_option("--to-template", "Register every image to this one.") = None,
+    template_labels: file_option("--template-labels", "Label map of the template, for overlap.") = None,
+    all_pairs: Annotated[bool, typer.Option("--all-pairs", help="Register every image to every other one.")] = False,
+    weights: file_option("--weights", "Weights of a WiNet (safetensors): refine from its prediction.") = None,
+    suffix: SUFFIX = "T1w",
+    bids_space: Annotated[
+        Optional[str],  # noqa: UP045  typer needs the old form
+        typer.Option("--bids-space", help="Label of the template in BIDS names, such as MNI152NLin2009cAsym."),
+    ] = None,
+    *,
+    options: CohortOptions,
+) -> None:
+    """Register a cohort, with one page over all results. Repeat the command to go on after a stop.
+
+    It goes on past a registration that fails, lists it in failed.csv, and its exit code is then 1.
+    """
+    from medwave.core.errors import InputError
+    from medwave.core.files import input_file
+    from medwave.workflows.batch import FAILED
+    from medwave.workflows.bids import is_bids
+    from medwave.workflows.cohort import FAILURES, INDEX, register_cohort
+    from medwave.workflows.cohort_items import cohort_pairs
+
+    for path in (template, template_labels):
+        if path is not None:
+            input_file(path)
+    if template_labels is not None and template is None:
+        raise InputError(f"{template_labels}: --template-labels belongs to --to-template; name both")
+    items = cohort_pairs(source, template=template, template_labels=template_labels, all_pairs=all_pairs, suffix=suffix)
+    with resumable(), item_progress(_result) as on_outcome:
+        outcomes = register_cohort(
+            items, output, weights=weights, options=options, space=bids_space, command_line=command_line(),
+            bids_source=source if source.is_dir() and is_bids(source) else None,
+            on_outcome=on_outcome,
+        )  # fmt: skip
+    typer.echo(f"index: {output / INDEX}")
+    failed = sum(outcome.status == FAILED for outcome in outcomes)
+    if failed:
+        typer.echo(f"failures: {output / FAILURES}")
+        typer.echo(f"medwave: {failed} of {len(outcomes)} registrations failed", err=True)
+        raise typer.Exit(1)
+
+
+def _result(outcome: Any) -> str:
+    from medwave.workflows.cohort_index import measures
+
+    found = measures(outcome.run)
+    if found["dice"] is not None:
+        return f"Dice {found['dice']:.3f}"
+    return "" if found["similarity_after"] is None else f"correlation {found['similarity_after']:.3f}"
+
+
+@with_options(PropagateOptions)
+def propagate_labels(
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="Image to label.")],
+    atlases: Annotated[
+        Path,
+        typer.Argument(
+            metavar="ATLASES",
+            help="Folder of images X.nii.gz with X_labels.nii.gz, or CSV table with columns image and labels.",
+        ),
+    ],
+    output: OUTPUT,
+    *,
+    options: PropagateOptions,
+) -> None:
+    """Label TARGET by atlases that are registered to it. Repeat the command to go on after a stop."""
+    from medwave.workflows.propagate import AGREEMENT, atlases_of, propagate_labels
+
+    found = atlases_of(atlases)
+    with resumable(), item_progress(_result) as on_outcome:
+        labels = propagate_labels(
+            target, found, output, options=options, command_line=command_line(), on_outcome=on_outcome
+        )  # fmt: skip
+    typer.echo(f"labels: {labels}")
+    typer.echo(f"agreement: {output / AGREEMENT}")

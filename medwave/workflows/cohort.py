@@ -1,0 +1,154 @@
+"""Register a cohort: a folder per pair, a page over all of them, a list of those that failed.
+
+``DIR/runs/NAME`` is what ``medwave register`` writes, with ``preview.jpg`` beside it. Repeated, the job passes over
+the runs that are complete and were asked the same: their ``run.json``, written last, holds hashes of the inputs and the
+options (but for the number of threads, which changes no result). ``index.html``, ``summary.csv`` and, when something
+failed, ``failed.csv`` are written at the end. A cohort from a BIDS dataset is itself one, a derivative.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from medwave.core.errors import MedwaveError
+from medwave.core.files import StrPath, json_text, sweep_partial
+from medwave.core.provenance import fingerprint
+from medwave.workflows.batch import FAILED, BatchProgress, Outcome, run_items, threads_each, write_table
+from medwave.workflows.bids import link_results, write_dataset
+from medwave.workflows.cohort_index import SUMMARY_COLUMNS, cohort_rows, summary_row
+from medwave.workflows.cohort_items import PairItem, stem
+from medwave.workflows.options import RegisterOptions
+from medwave.workflows.options_cohort import CohortOptions
+from medwave.workflows.run_folder import MARK, result_folder
+
+RUNS, INDEX, SUMMARY, FAILURES = "runs", "index.html", "summary.csv", "failed.csv"
+PREVIEW = "preview.jpg"
+
+
+def pair_request(files: Mapping[str, StrPath], options: RegisterOptions) -> dict[str, Any]:
+    """What a registration was asked for, as plain values: hashes of its inputs, and the options that shape it."""
+    asked = {name: value for name, value in asdict(options).items() if name != "threads"}
+    seen = {role: fingerprint(path) for role, path in files.items()}
+    return dict(json.loads(json_text({**seen, "options": asked})))
+
+
+def complete_run(folder: Path, files: Mapping[str, StrPath], options: RegisterOptions) -> dict[str, Any] | None:
+    """The record of a complete run that was asked the same, or None."""
+    try:
+        run = json.loads((folder / MARK).read_text(encoding="utf-8"))
+        return run if run["request"] == pair_request(files, options) else None
+    except (OSError, ValueError, KeyError, TypeError, MedwaveError):
+        return None
+
+
+@dataclass(frozen=True)
+class Registrations:
+    """The work on each pair of a cohort."""
+
+    folder: Path
+    options: RegisterOptions
+    weights: StrPath | None = None
+    command_line: str = ""
+
+    def name(self, item: PairItem) -> str:
+        return item.name
+
+    def files(self, item: PairItem) -> dict[str, StrPath]:
+        return {**item.files, **({} if self.weights is None else {"weights": self.weights})}
+
+    def known(self, item: PairItem) -> dict[str, Any] | None:
+        return complete_run(self.folder / item.name, self.files(item), self.options)
+
+    def run(self, item: PairItem) -> dict[str, Any]:
+        from medwave.reports.cohort import write_preview
+        from medwave.workflows.register import register
+
+        folder, files = self.folder / item.name, self.files(item)
+        given: dict[str, Any] = dict(files)
+        result = register(**given, options=self.options)
+        asked = pair_request(files, self.options)
+        with result_folder(folder, "transform"):
+            sweep_partial(folder)
+            (folder / MARK).unlink(missing_ok=True)
+            write_preview(folder / PREVIEW, result.fixed, result.warped.data)
+            inputs = {role: str(path) for role, path in files.items()}
+            result.save(folder, inputs=inputs, command_line=self.command_line, request=asked)
+        return dict(json.loads((folder / MARK).read_text(encoding="utf-8")))
+
+
+def register_cohort(
+    items: Sequence[PairItem],
+    output: StrPath,
+    *,
+    weights: StrPath | None = None,
+    options: CohortOptions | None = None,
+    bids_source: StrPath | None = None,
+    space: str | None = None,
+    command_line: str = "",
+    on_outcome: Callable[[Outcome[PairItem], BatchProgress], None] | None = None,
+) -> list[Outcome[PairItem]]:
+    """Register all pairs; one that fails is noted, and the next one begins.
+
+    Args:
+        items: such as :func:`medwave.workflows.cohort_items.cohort_pairs` gives.
+        output: the folder; made when absent.
+        weights, command_line: as for :func:`medwave.register`.
+        options: of each registration, and how many run at a time.
+        bids_source: the dataset the items come from: the folder becomes a derivative of it.
+        space: label of the template in names of BIDS; letters and digits of its file name when left out.
+        on_outcome: as for :func:`medwave.workflows.batch.run_items`.
+
+    Raises:
+        OutputError: when the folder or a table cannot be written.
+    """
+    options = options or CohortOptions()
+    jobs = max(1, min(options.jobs, len(items)))
+    each = replace(options.registration, threads=threads_each(options.threads, jobs))
+    with result_folder(output, RUNS) as folder:
+        sweep_partial(folder)
+        work = Registrations(folder / RUNS, each, weights, command_line)
+        outcomes = run_items(
+            items, work, jobs=jobs, threads=each.threads, on_outcome=on_outcome
+        )  # fmt: skip
+        if bids_source is not None:
+            write_dataset(folder, source=Path(bids_source), command_line=command_line)
+            for outcome in outcomes:
+                if outcome.status != FAILED:
+                    _link(folder, outcome.item, space)
+        _write_overview(folder, outcomes, options, command_line)
+    return outcomes
+
+
+def _link(folder: Path, item: PairItem, space: str | None) -> None:
+    if item.bids is None:
+        return
+    fixed, moving = item.bids
+    label = (
+        "".join(c for c in stem(item.files["fixed"]) if c.isascii() and c.isalnum()) if fixed is None else fixed.label
+    )
+    sources = {role: str(item.files[role]) for role in ("fixed", "moving")}
+    link_results(folder, folder / RUNS / item.name, fixed, moving, space or label, sources)
+
+
+def _write_overview(
+    folder: Path, outcomes: Sequence[Outcome[PairItem]], options: CohortOptions, command_line: str
+) -> None:
+    from medwave.reports.cohort import write_cohort_index
+
+    write_table(folder / SUMMARY, SUMMARY_COLUMNS, (summary_row(outcome) for outcome in outcomes))
+    failed = [outcome for outcome in outcomes if outcome.status == FAILED]
+    if failed:
+        listed = [
+            {"name": o.item.name, "fixed": o.item.files["fixed"], "moving": o.item.files["moving"], "error": o.error}
+            for o in failed
+        ]
+        write_table(folder / FAILURES, ("name", "fixed", "moving", "error"), listed)
+    else:
+        (folder / FAILURES).unlink(missing_ok=True)
+    asked = {name: value for name, value in asdict(options).items() if name not in ("jobs", "threads")}
+    rows = cohort_rows(outcomes, folder, RUNS, PREVIEW)
+    write_cohort_index(folder / INDEX, rows, options=asked, command_line=command_line)

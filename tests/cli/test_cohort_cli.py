@@ -1,0 +1,40 @@
+"""``medwave batch``: what it prints and writes, its exit codes, and its errors."""
+
+import csv
+
+from cli_cases import QUICK, write_pair
+
+
+def test_one_of_two_fails(medwave, tmp_path):
+    write_pair(tmp_path)
+    table = tmp_path / "pairs.csv"
+    table.write_text("name,fixed,moving,fixed_labels,moving_labels\n"
+                     "good,fixed.nii.gz,moving.nii.gz,fixed_labels.nii.gz,moving_labels.nii.gz\n"
+                     "bad,fixed.nii.gz,absent.nii.gz,,\n")  # fmt: skip
+    done = medwave("batch", table, "-o", tmp_path / "out", *QUICK)
+    assert done.code == 1
+    assert f"index: {tmp_path / 'out' / 'index.html'}" in done.out
+    assert "1 of 2: good: done in" in done.err
+    assert "Dice 0." in done.err
+    assert "absent.nii.gz: no such file" in done.err
+    assert "1 of 2 registrations failed" in done.err
+    with (tmp_path / "out" / "failed.csv").open(newline="") as stream:
+        assert [row["name"] for row in csv.DictReader(stream)] == ["bad"]
+    again = medwave("batch", table, "-o", tmp_path / "out", *QUICK)
+    assert "1 of 2: good: complete before, Dice 0." in again.err
+
+
+def test_unusable_questions_are_errors_of_one_line(medwave, tmp_path):
+    write_pair(tmp_path)
+    for words, said in (
+        ((tmp_path,), "it is not said what is registered to what"),
+        ((tmp_path / "absent.csv",), "no such file"),
+        ((tmp_path, "--to-template", tmp_path / "absent.nii.gz"), "no such file"),
+        ((tmp_path, "--template-labels", tmp_path / "fixed_labels.nii.gz"), "belongs to --to-template"),
+        ((tmp_path, "--all-pairs", "--jobs", "0"), "jobs: one or more"),
+    ):
+        failed = medwave("batch", *words, "-o", tmp_path / "out", *QUICK)
+        assert failed.code == 2
+        assert len(failed.errors) == 1
+        assert said in failed.errors[0]
+    assert not (tmp_path / "out").exists()

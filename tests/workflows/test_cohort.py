@@ -1,0 +1,150 @@
+"""A cohort end to end: failures are passed by, a killed run resumes to the same files, a BIDS dataset comes out."""
+
+import csv
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from medwave.core.geometry import Grid, Volume
+from medwave.volumes import read_volume, write_volume
+from medwave.workflows.batch import BEFORE, DONE, FAILED
+from medwave.workflows.cohort import register_cohort
+from medwave.workflows.cohort_index import measures, stand_out
+from medwave.workflows.cohort_items import cohort_pairs
+from medwave.workflows.options_cohort import CohortOptions
+
+GRID = Grid((20, 22, 18), np.array([[-4.0, 0, 0, 40], [0, 4, 0, -42], [0, 0, 4, -34], [0, 0, 0, 1]]))
+QUICK = CohortOptions(affine="none", deformable=False, threads=1)
+RUN = "import sys; sys.argv[0] = 'medwave'; from medwave.cli.app import main; main()"
+ARGUMENTS = ("batch", "pairs.csv", "-o", "out", "--affine", "none", "--no-deformable", "--threads", "1", "--jobs", "2")
+
+
+def ball(number):
+    at = GRID.to_mm(np.moveaxis(np.indices(GRID.shape), 0, -1)) - (number, -2.0 * number, 0)
+    return Volume((100 / (1 + np.exp((np.linalg.norm(at, axis=-1) - 26) / 2))).astype(np.float32), GRID)
+
+
+def write_cohort(folder, count):
+    """Balls and a table of pairs, each to the next."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        write_volume(folder / f"b{number}.nii.gz", ball(number))
+    rows = [f"b{n}.nii.gz,b{(n + 1) % count}.nii.gz" for n in range(count)]
+    (folder / "pairs.csv").write_text("\n".join(["fixed,moving", *rows]) + "\n")
+    return folder
+
+
+def statuses(outcomes):
+    return [outcome.status for outcome in outcomes]
+
+
+def test_failures_are_listed_and_the_same_question_is_not_asked_twice(tmp_path):
+    folder = write_cohort(tmp_path, 3)
+    (folder / "b2.nii.gz").write_bytes(b"no image")
+    items = cohort_pairs(folder / "pairs.csv")
+    first = register_cohort(items, tmp_path / "out", options=QUICK)
+    assert statuses(first) == [DONE, FAILED, FAILED]
+    with (tmp_path / "out/failed.csv").open(newline="") as stream:
+        failed = list(csv.DictReader(stream))
+    assert [row["name"] for row in failed] == ["b2_to_b1", "b0_to_b2"]
+    assert all("b2.nii.gz" in row["error"] for row in failed)
+    page = (tmp_path / "out/index.html").read_text()
+    assert page.index("b2_to_b1") < page.index(">b1_to_b0<")  # failures come first
+
+    write_volume(folder / "b2.nii.gz", ball(2))
+    assert statuses(register_cohort(items, tmp_path / "out", options=QUICK)) == [BEFORE, DONE, DONE]
+    assert not (tmp_path / "out/failed.csv").exists()
+    write_volume(folder / "b0.nii.gz", ball(5))  # another image of the same name
+    assert statuses(register_cohort(items, tmp_path / "out", options=QUICK)) == [DONE, BEFORE, DONE]
+    other = CohortOptions(affine="none", deformable=False, threads=2, metric="mi")
+    assert statuses(register_cohort(items[:1], tmp_path / "out", options=other)) == [DONE]
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_twice_gives_the_files_of_one_that_is_not(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).resolve().parents[2] / "benchmarks")
+    compare = import_module("_cohort_compare")
+    draw = random.Random(time.time_ns())
+    command = [sys.executable, "-c", RUN, *ARGUMENTS]
+    whole, killed = write_cohort(tmp_path / "whole", 5), write_cohort(tmp_path / "killed", 5)
+    subprocess.run(command, cwd=whole, check=True, capture_output=True)
+    for share in (0.0, 0.5):
+        wanted = int(100 * draw.uniform(share, share + 0.5))
+        with subprocess.Popen(command, cwd=killed, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
+            while child.poll() is None and len(list(killed.glob("out/runs/*/*"))) < wanted * 35 // 100:
+                time.sleep(0.005)
+            time.sleep(draw.uniform(0, 0.1))
+            child.send_signal(signal.SIGKILL)
+    subprocess.run(command, cwd=killed, check=True, capture_output=True)
+    assert compare.differences(whole / "out", killed / "out") == []
+    assert len(list(killed.glob("out/runs/*/run.json"))) == 5
+    changed = killed / "out/runs/b1_to_b0/warped.nii.gz"
+    changed.write_bytes(changed.read_bytes()[:-1] + b"x")
+    assert compare.differences(whole / "out", killed / "out") == ["runs/b1_to_b0/warped.nii.gz"]  # it can tell
+
+
+def test_a_bids_dataset_gives_a_derivative_that_others_read(tmp_path):
+    source = tmp_path / "raw"
+    for number in (1, 2):
+        folder = source / f"sub-0{number}" / "anat"
+        folder.mkdir(parents=True)
+        write_volume(folder / f"sub-0{number}_T1w.nii.gz", ball(number))
+    (source / "dataset_description.json").write_text('{"Name": "balls", "BIDSVersion": "1.8.0"}')
+    write_volume(tmp_path / "template.nii.gz", ball(0))
+    items = cohort_pairs(source, template=tmp_path / "template.nii.gz")
+    out = tmp_path / "out"
+    register_cohort(items, out, options=QUICK, bids_source=source, space="Ball")
+    anat = out / "sub-01/anat"
+    composite = anat / "sub-01_from-T1w_to-Ball_mode-image_xfm.h5"
+    sidecar = json.loads(composite.with_suffix(".json").read_text())
+    assert sidecar["FromFile"].endswith("sub-01_T1w.nii.gz")
+    assert sidecar["ToFile"].endswith("template.nii.gz")
+    assert (anat / "sub-01_from-Ball_to-T1w_mode-image_xfm.h5").is_file()
+    images = [
+        sitk.ReadImage(str(p), sitk.sitkFloat32) for p in (tmp_path / "template.nii.gz", items[0].files["moving"])
+    ]
+    moved = sitk.GetArrayFromImage(sitk.Resample(images[1], images[0], sitk.ReadTransform(str(composite)))).T
+    warped = read_volume(anat / "sub-01_space-Ball_desc-warped_T1w.nii.gz").data
+    np.testing.assert_allclose(warped[2:-2, 2:-2, 2:-2], moved[2:-2, 2:-2, 2:-2], atol=1e-3)
+    described = json.loads((out / "dataset_description.json").read_text())
+    assert described["DatasetType"] == "derivative"
+    assert described["GeneratedBy"][0]["Name"] == "medwave"
+
+    ancpbids = pytest.importorskip("ancpbids", reason="ancpbids is not installed")
+    found = ancpbids.BIDSLayout(str(out)).get(suffix="xfm", extension=".h5", return_type="filename")
+    assert sorted(Path(path).name for path in found if "sub-01" in path) == sorted(
+        path.name for path in anat.glob("*_xfm.h5")
+    )
+
+
+def test_what_stands_out_is_named_with_its_reason():
+    usual = [{"dice": 0.6 + 0.002 * n, "folds": 0.0, "scale": 1 + 0.01 * n, "rotation_degrees": None} for n in range(9)]
+    keys = ("similarity_after", "largest_mm")
+    rows = [{**dict.fromkeys(keys), **row} for row in usual]
+    assert stand_out(rows) == ([[]] * 9, [0.0] * 9)
+    rows[4] |= {"dice": 0.2}
+    rows[6] |= {"dice": 0.9, "scale": 0.5}  # a high overlap is no fault, a scale is one on either side
+    reasons, scores = stand_out(rows)
+    assert reasons[4] == ["Dice 0.200, median of all 0.606"]
+    assert reasons[6] == ["scale of the affine 0.500, median of all 1.030"]
+    assert [bool(r) for r in reasons] == [score > 0 for score in scores]
+
+
+def test_scale_and_rotation_are_read_from_the_matrix():
+    angle = np.radians(20)
+    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    matrix = np.eye(4)
+    matrix[:3, :3] = 1.1 * turn
+    found = measures({"affine": {"matrix": matrix.tolist()}})
+    assert found["scale"] == pytest.approx(1.1)
+    assert found["rotation_degrees"] == pytest.approx(20)
+    assert found["dice"] is None

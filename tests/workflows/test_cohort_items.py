@@ -1,0 +1,82 @@
+"""Which registrations a cohort asks for: tables, folders, BIDS datasets and their names."""
+
+import pytest
+
+from medwave.core.errors import InputError, MissingFileError
+from medwave.workflows.bids import BidsName, parse_name
+from medwave.workflows.cohort_items import cohort_pairs, cohort_subjects
+
+
+def files(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"")
+    return folder
+
+
+def test_a_table_names_files_beside_it(tmp_path):
+    table = tmp_path / "pairs.csv"
+    table.write_text("fixed,moving,fixed_labels,name\na.nii.gz,sub/b.nii,la.nii.gz,\na.nii.gz,c.nii,,own\n")
+    first, second = cohort_pairs(table)
+    assert first.name == "b_to_a"
+    assert first.files == {
+        "fixed": tmp_path / "a.nii.gz", "moving": tmp_path / "sub/b.nii", "fixed_labels": tmp_path / "la.nii.gz"
+    }  # fmt: skip
+    assert (second.name, set(second.files)) == ("own", {"fixed", "moving"})
+
+
+def test_images_of_a_folder_with_their_labels(tmp_path):
+    files(tmp_path, "1_T1_brain.nii.gz", "1_labels.nii.gz", "2_T1_brain.nii.gz", "2_T1_brain_seg.nii.gz", "n.txt")
+    one, two = cohort_subjects(tmp_path)
+    assert (one.name, one.labels) == ("1_T1_brain", tmp_path / "1_labels.nii.gz")
+    assert two.labels == tmp_path / "2_T1_brain_seg.nii.gz"
+
+
+def test_a_folder_must_say_what_goes_where(tmp_path):
+    files(tmp_path, "a.nii", "a_labels.nii", "b.nii", "c.nii")
+    with pytest.raises(InputError, match=r"--to-template FILE.*--all-pairs"):
+        cohort_pairs(tmp_path)
+    to = cohort_pairs(tmp_path, template="t.nii", template_labels="tl.nii")
+    assert [item.name for item in to] == ["a", "b", "c"]
+    assert set(to[0].files) == {"fixed", "moving", "fixed_labels", "moving_labels"}
+    assert set(to[1].files) == {"fixed", "moving"}
+    assert len(cohort_pairs(tmp_path, all_pairs=True)) == 6
+    with pytest.raises(InputError, match="choose one"):
+        cohort_pairs(tmp_path, template="t.nii", all_pairs=True)
+    with pytest.raises(MissingFileError):
+        cohort_pairs(tmp_path / "absent")
+
+
+def test_subfolders_with_a_pair_each(tmp_path):
+    files(tmp_path, "x/fixed.nii.gz", "x/moving.mha", "x/lesion_fixed.nii", "x/notes.txt", "y/moving.nii", "z.txt")
+    (item,) = cohort_pairs(tmp_path)
+    assert item.name == "x"
+    assert set(item.files) == {"fixed", "moving", "lesion_fixed"}
+
+
+def test_a_bids_dataset(tmp_path):
+    files(
+        tmp_path, "dataset_description.json", "sub-01/anat/sub-01_T1w.nii.gz", "sub-01/anat/sub-01_dseg.nii.gz",
+        "sub-01/anat/sub-01_T2w.nii.gz", "sub-02/ses-a/anat/sub-02_ses-a_acq-x_T1w.nii", "sub-02/func/sub-02_bold.nii",
+    )  # fmt: skip
+    one, two = cohort_pairs(tmp_path, template="MNI.nii.gz")
+    assert one.name == "sub-01_T1w"
+    assert one.bids == (None, BidsName((("sub", "01"),), "T1w"))
+    assert two.bids[1].folder == "sub-02/ses-a/anat"
+    assert cohort_subjects(tmp_path)[0].labels == tmp_path / "sub-01/anat/sub-01_dseg.nii.gz"
+    assert len(cohort_subjects(tmp_path, suffix="T2w")) == 1
+    with pytest.raises(InputError, match="choose --suffix"):
+        cohort_pairs(tmp_path, template="MNI.nii.gz", suffix="FLAIR")
+
+
+@pytest.mark.parametrize("name", ["T1w.nii.gz", "sub-01.nii.gz", "sub-01_foo_T1w.nii.gz", "notes_T1w.nii"])
+def test_names_that_are_not_of_bids(name):
+    assert parse_name(name) is None
+
+
+def test_names_of_derivatives():
+    name = parse_name("sub-01_ses-2_T1w.nii.gz")
+    assert name.file("xfm", ".h5", **{"from": "T1w", "to": "MNI", "mode": "image"}) == (
+        "sub-01_ses-2_from-T1w_to-MNI_mode-image_xfm.h5"
+    )
+    assert name.file("T1w", ".nii.gz", space="MNI", desc="warped") == "sub-01_ses-2_space-MNI_desc-warped_T1w.nii.gz"
