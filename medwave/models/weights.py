@@ -226,13 +226,18 @@ def _existing(path: str | Path) -> Path:
 def _checked(path: str | Path) -> Path:
     source = _existing(path)
     with source.open("rb") as file:
-        start = file.read(4)
-    if start.startswith(_PICKLE_STARTS):
+        start = file.read(9)
+    if start.startswith(_PICKLE_STARTS) and not _begins_safetensors(start):
         raise InputError(
             f"{source}: is a PyTorch pickle, which can run code when opened; weights must be safetensors files "
             "(see medwave.models.read_foreign_checkpoint for the tensors of another program)"
         )
     return source
+
+
+def _begins_safetensors(start: bytes) -> bool:
+    """Eight bytes of a header's length, then the header; the lowest byte of a length may be that of a pickle."""
+    return start[4:] == b"\0\0\0\0{"
 
 
 def _parse_header(source: Path, header: dict[str, str]) -> WeightsInfo:

@@ -253,7 +253,7 @@ def test_incomplete_commands_are_refused(refused, words, rule):
 
 def test_an_init_that_is_no_affine_is_refused(refused, pair, run, tmp_path):
     words = ("register", pair["fixed"], pair["moving"], "-o", tmp_path / "new", *QUICK, "--init")
-    assert "not an ITK transform file" in refused(*words, pair["fixed"])
+    assert "a displacement field is a 5-D NIfTI file" in refused(*words, pair["fixed"])
     (tmp_path / "bad.tfm").write_text("1 0 0 0\n0 1 0 0\n0 0 1 0\n")
     assert "bad.tfm: not an ITK transform file" in refused(*words, tmp_path / "bad.tfm")
 

@@ -83,6 +83,15 @@ def test_weights_of_another_network_are_refused_and_change_nothing(saved):
         assert all(torch.equal(before[name], tensor) for name, tensor in other.state_dict().items())
 
 
+def test_a_header_whose_length_begins_like_a_pickle_is_read(tmp_path):
+    for length in range(0, 264, 8):
+        path = save_weights(WiNet(2), tmp_path / "net.safetensors", provenance="x" * length)
+        if path.read_bytes()[0] == 0x80:
+            break
+    assert path.read_bytes()[0] == 0x80
+    assert read_weights_info(path).provenance == "x" * length
+
+
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_pickle_is_refused_and_not_opened(tmp_path, zipped):
     path, mark = tmp_path / "evil.safetensors", tmp_path / "mark"
