@@ -236,11 +236,12 @@ def _compare(surface_a: Float64Array, surface_b: Float64Array) -> dict[str, floa
     }
 
 
-def _field(displacement: npt.ArrayLike) -> npt.NDArray[np.float32]:
+def _field(displacement: npt.ArrayLike) -> npt.NDArray[np.floating]:
     array = np.asarray(displacement)
     if array.ndim != 4 or array.shape[0] != 3:
         raise GeometryError(f"a displacement is an array (3, D, H, W) in voxels, got shape {array.shape}")
-    return np.require(array, np.float32, ["C", "W"])  # what the loops are compiled for
+    dtype = np.float64 if array.dtype == np.float64 else np.float32  # the loops work in either
+    return np.require(array, dtype, ["C", "W"])
 
 
 def _mask(mask: npt.ArrayLike | None, shape: tuple[int, ...]) -> BoolArray:

@@ -332,9 +332,9 @@ def test_a_process_of_its_own_says_it_alike(tmp_path):
 
 def test_ctrl_c_leaves_nothing(tmp_path):
     """Interrupted in the refinement of a volume large enough to be met in it."""
-    grid = Grid((100, 110, 100), np.eye(4))
-    for name, centre in (("fixed", (50.0, 55.0, 50.0)), ("moving", (53.0, 53.0, 49.0))):
-        write_volume(tmp_path / f"{name}.nii", Volume(ball(centre, grid=grid, radius_mm=40.0), grid))
+    grid = Grid((160, 170, 160), np.eye(4))
+    for name, centre in (("fixed", (80.0, 85.0, 80.0)), ("moving", (85.0, 82.0, 78.0))):
+        write_volume(tmp_path / f"{name}.nii", Volume(ball(centre, grid=grid, radius_mm=64.0), grid))
     process = start(
         "register", "fixed.nii", "moving.nii", "-o", "new/run", "--affine", "none", "--preset", "accurate",
         "--threads", 1, folder=tmp_path,
@@ -342,7 +342,7 @@ def test_ctrl_c_leaves_nothing(tmp_path):
     for line in process.stderr:
         if line == "medwave: refine\n":
             break
-    time.sleep(0.5)
+    time.sleep(0.2)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -221,13 +221,13 @@ def start(*words, folder):
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_process_is_gone_on_with(bright_is_fibre, tmp_path, sign):
     """A sparse store of a long volume: killed after its first blocks, repeated, and compared with a run not killed."""
-    shape, chunk = (32, 32, 2048), (32, 32, 64)
+    shape, chunk = (64, 64, 2048), (64, 64, 64)  # three cubes: the first is in the journal while the next is predicted
     image = create_ome_zarr(tmp_path / "long.ome.zarr", shape, np.uint16, chunks=chunk, levels=1)
     rng = np.random.default_rng(0)
     for x in range(0, 2048, 128):  # every other chunk was never stored
         block = rng.normal(400, 30, chunk)
         block[14:17, 14:17] += 500
-        image.write((slice(0, 32), slice(0, 32), slice(x, x + 64)), block.astype(np.uint16))
+        image.write((slice(0, 64), slice(0, 64), slice(x, x + 64)), block.astype(np.uint16))
     words = ("segment", "long.ome.zarr", "--weights", bright_is_fibre, "--region", ":,:,0:1700", "--threads", "1")
     process, journal = start(*words, "-o", "cut", folder=tmp_path), tmp_path / "cut" / "segmentation.blocks"
     while process.poll() is None and not (journal.exists() and journal.read_bytes().count(b"\n") >= 3):
