@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
-from medwave.models.images.network import ADAPTIVE_POOL, Classifier, Common, dense_head
+from medwave.models.images.network import ADAPTIVE_POOL, ChainClassifier, Common, dense_head
 
 LAYERS = ((192, 5, True), (384, 3, False), (256, 3, False), (256, 3, True))
 """Published channels and kernel of the convolutions behind the first, and whether a pool follows."""
 
 
-class WaveAlexNet(Classifier):
+class WaveAlexNet(ChainClassifier):
     """AlexNet whose pools are low bands.
 
     Args:
@@ -56,15 +56,3 @@ class WaveAlexNet(Classifier):
             self.classifier = dense_head(
                 before * 6**shared.ndim, hidden, shared.classes, dropout=0.5, dropout_first=True
             )
-
-    def pyramid(self, image: Tensor) -> tuple[Tensor, ...]:
-        """The first convolution and what leaves each pool."""
-        maps, start = [image], 0
-        for end in self._ends:
-            maps.append(self.features[start:end](maps[-1]))
-            start = end
-        return tuple(maps[1:])
-
-    def head(self, top: Tensor) -> Tensor:
-        """Logits."""
-        return self.classifier(self.avgpool(top).flatten(1))

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from medwave.models.images.network import ADAPTIVE_POOL, Classifier, Common, check_word, initialise
+from medwave.models.images.network import ADAPTIVE_POOL, ChainClassifier, Common, check_word, initialise
 
 SETTINGS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 """Expansion, channels, blocks and stride of each stage."""
@@ -43,7 +43,7 @@ class _Residual(nn.Module):
         return x + self.conv(x) if self.shortcut else self.conv(x)
 
 
-class WaveMobileNetV2(Classifier):
+class WaveMobileNetV2(ChainClassifier):
     """MobileNetV2 whose strided blocks filter by low bands before they drop samples.
 
     Args:
@@ -81,18 +81,6 @@ class WaveMobileNetV2(Classifier):
             self.avgpool = ADAPTIVE_POOL[shared.ndim](1)
             self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(top, shared.classes))
         initialise(self, linear_deviation=0.01)
-
-    def pyramid(self, image: Tensor) -> tuple[Tensor, ...]:
-        """The last features at each stride."""
-        maps, start = [image], 0
-        for end in self._ends:
-            maps.append(self.features[start:end](maps[-1]))
-            start = end
-        return tuple(maps[1:])
-
-    def head(self, top: Tensor) -> Tensor:
-        """Logits."""
-        return self.classifier(self.avgpool(top).flatten(1))
 
 
 def _conv(common: Common, before: int, after: int, kernel: int, **options: Any) -> nn.Sequential:

@@ -194,6 +194,31 @@ class Classifier(ImageNetwork):
         return maps if self.features_only else self.head(maps[-1])
 
 
+class ChainClassifier(Classifier):
+    """A classifier whose layers follow one another in ``features``, cut into the stages of the pyramid.
+
+    Attributes:
+        features: the layers, ``avgpool`` and ``classifier`` what makes logits of the last map.
+    """
+
+    features: nn.Sequential
+    avgpool: nn.Module
+    classifier: nn.Module
+    _ends: list[int]
+
+    def pyramid(self, image: Tensor) -> tuple[Tensor, ...]:
+        """What leaves each stage, finest first."""
+        maps, start = [image], 0
+        for end in self._ends:
+            maps.append(self.features[start:end](maps[-1]))
+            start = end
+        return tuple(maps[1:])
+
+    def head(self, top: Tensor) -> Tensor:
+        """Logits."""
+        return self.classifier(self.avgpool(top).flatten(1))
+
+
 def initialise(network: nn.Module, *, linear_deviation: float | None = None) -> None:
     """Weights to start from: He's for convolutions (by their outputs), a small deviation for linear layers if told.
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from medwave.core.errors import InputError
-from medwave.models.images.network import ADAPTIVE_POOL, Classifier, Common, check_word, dense_head, initialise
+from medwave.models.images.network import ADAPTIVE_POOL, ChainClassifier, Common, check_word, dense_head, initialise
 
 STAGES = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 """Convolutions of each stage, by depth."""
@@ -22,7 +22,7 @@ HEADS = ("imagenet", "small")
 """Three wide linear layers on 7 x 7 samples, or one on the mean, for small images."""
 
 
-class WaveVGG(Classifier):
+class WaveVGG(ChainClassifier):
     """VGG whose max pools are low bands.
 
     Args:
@@ -80,18 +80,6 @@ class WaveVGG(Classifier):
             hidden = self.common.channels(4096)
             samples = channels * size**self.common.ndim
             self.classifier = dense_head(samples, hidden, classes, dropout=0.5, dropout_first=False)
-
-    def pyramid(self, image: Tensor) -> tuple[Tensor, ...]:
-        """What leaves each pool: strides 2, 4, 8, 16, 32."""
-        maps, start = [image], 0
-        for end in self._ends:
-            maps.append(self.features[start:end](maps[-1]))
-            start = end
-        return tuple(maps[1:])
-
-    def head(self, top: Tensor) -> Tensor:
-        """Logits."""
-        return self.classifier(self.avgpool(top).flatten(1))
 
 
 def vgg_layer(common: Common, before: int, channels: int, batch_norm: bool) -> list[nn.Module]:
