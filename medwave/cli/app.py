@@ -7,7 +7,18 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from medwave import __version__
-from medwave.cli import cohort, images, networks, neurons, recognition, register, train, transform_files, transforms
+from medwave.cli import (
+    cohort,
+    images,
+    networks,
+    neurons,
+    recognition,
+    register,
+    train,
+    transform_files,
+    transforms,
+    view,
+)
 from medwave.core.errors import MedwaveError
 
 _INTERRUPTED = 130
@@ -25,6 +36,7 @@ app.add_typer(demo, name="demo")
 app.command("register")(register.register)
 app.command("batch")(cohort.batch)
 app.command("propagate-labels")(cohort.propagate_labels)
+app.command("view")(view.view)
 app.command("apply")(transforms.apply)
 app.command("evaluate")(transforms.evaluate)
 app.command("convert-transform")(transform_files.convert_transform)

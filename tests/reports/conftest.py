@@ -45,10 +45,10 @@ def launch(playwright_api):
 
 @pytest.fixture
 def visit(launch):
-    """Open an address; ``page.problems`` collects errors, warnings and requests that leave the file."""
+    """Open an address; ``page.problems`` collects errors, warnings and requests to what is not ``allowed``."""
     contexts = []
 
-    def load(address, *, flags=WITH_WEBGL, **options):
+    def load(address, *, flags=WITH_WEBGL, allowed=("file:", "data:"), **options):
         context = launch(flags).new_context(**options)
         contexts.append(context)
         page = context.new_page()
@@ -57,7 +57,7 @@ def visit(launch):
         page.on("pageerror", lambda e: page.problems.append(str(e)))
         page.on(
             "request",
-            lambda r: None if r.url.startswith(("file:", "data:")) else page.problems.append(r.url),
+            lambda r: None if r.url.startswith(allowed) else page.problems.append(r.url),
         )
         page.goto(address)
         return page

@@ -22,11 +22,13 @@
   };
   const said = make("p", { className: "said" }, title, " ", reason);
   said.setAttribute("aria-live", "polite");
+  let current = null;
+  const marks = cohortMarks(table, make, () => current, step);
   const viewer = make("section", { className: "viewer" },
     make("div", { className: "lightbox" }, picture),
-    make("div", { className: "controls" }, make("span", { className: "buttons" }, button("Previous", -1), button("Next", 1)), link, said));
+    make("div", { className: "controls" }, make("span", { className: "buttons" }, button("Previous", -1), button("Next", 1)), ...marks.controls, link),
+    said, marks.said);
   viewer.setAttribute("aria-label", "The chosen registration");
-  let current = null;
   const select = (row, follow = true) => {
     if (current) current.removeAttribute("aria-current");
     current = row;
@@ -39,6 +41,7 @@
     if (anchor) link.href = anchor.href;
     title.textContent = `${rows().indexOf(row) + 1} of ${rows().length}: ${row.dataset.name}`;
     reason.textContent = [...row.querySelectorAll(".reason")].map((n) => n.textContent).join("; ");
+    marks.show();
     const box = row.getBoundingClientRect();
     const top = viewer.getBoundingClientRect().bottom;
     if (follow && (box.top < top || box.bottom > innerHeight)) scrollBy({ top: box.top - top - 40, behavior: "instant" });
@@ -52,13 +55,15 @@
     if (event.key === "j") step(1);
     else if (event.key === "k") step(-1);
     else if (event.key === "o" && !link.hidden) link.click();
+    else if (marks.keys[event.key]) marks.keys[event.key]();
     else return;
     event.preventDefault();
   });
   const value = (row, key) => {
     const text = row.dataset[key.replace(/_(.)/g, (_, c) => c.toUpperCase())] ?? "";
-    return key === "name" ? text : text === "" ? NaN : Number(text);
+    return key === "name" ? text : key === "mark" ? MARKS.indexOf(text) : text === "" ? NaN : Number(text);
   };
+  const MARKS = ["fail", "", "pass"];
   const heads = [...table.querySelectorAll("th[data-key]")];
   heads.forEach((head) => {
     const sort = make("button", { type: "button", textContent: head.textContent });
