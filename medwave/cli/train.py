@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 
@@ -12,6 +14,17 @@ from medwave.cli.options import OUTPUT, config_option, with_options
 from medwave.workflows.train_options import TrainFibreOptions, TrainPairOptions
 
 train = typer.Typer(no_args_is_help=True, help="Train networks.")
+
+
+@train.callback()
+def first_rank_speaks() -> None:
+    """Train networks.
+
+    On several GPUs: torchrun --nproc-per-node 4 -m medwave train ... --device cuda; options mean the same as in one
+    process, and --batch is shared out.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - until the process ends
 
 
 @train.command("waveunet")

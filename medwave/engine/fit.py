@@ -2,11 +2,12 @@
 
 An epoch is a fixed number of steps; its items follow from the seed and the epoch alone. After each epoch everything
 that matters is written to ``checkpoint.pt`` (whole or not at all), so that a run that was stopped goes on to the
-weights of a run that was not.
+weights of a run that was not. ``torchrun`` trains in several processes (see :mod:`medwave.engine.ranks`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -21,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from medwave.core.errors import InputError
 from medwave.core.files import StrPath, atomic_path
 from medwave.core.optional import require
+from medwave.engine.ranks import Ranks, join_ranks, whole_batch_norm
 from medwave.losses.recognition import RecognitionLoss
 from medwave.models.weights import save_weights
 
@@ -39,7 +41,7 @@ class FitOptions:
     Attributes:
         epochs: number of epochs.
         steps: steps per epoch.
-        batch: items per step.
+        batch: items per step, of all processes together.
         learning_rate: highest rate; it warms up and then falls as ``schedule`` says.
         weight_decay: not applied to biases and norms.
         gradient_norm: gradients are clipped to this length.
@@ -90,17 +92,32 @@ class FitResult:
 
 
 class _Steps(Sampler[int]):
-    """Indices of the items of one epoch: the next ``count`` ones, so that no item comes twice."""
+    """Indices of the items of one epoch: the next ones, so that no item comes twice; of each batch a rank's part."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, steps: int, batch: int, ranks: Ranks) -> None:
         super().__init__()
-        self.count, self.epoch = count, 0
+        self.steps, self.batch, self.epoch = steps, batch, 0
+        self.share = ranks.share(batch)
+        self.first = ranks.rank * self.share
 
     def __iter__(self) -> Iterator[int]:
-        return iter(range(self.epoch * self.count, (self.epoch + 1) * self.count))
+        for step in range(self.epoch * self.steps, (self.epoch + 1) * self.steps):
+            start = step * self.batch + self.first
+            yield from range(start, start + self.share)
 
     def __len__(self) -> int:
-        return self.count
+        return self.steps * self.share
+
+
+class _Running(nn.Module):
+    """A network as the loss sees it, in one call, so that processes can meet about it."""
+
+    def __init__(self, model: nn.Module, run: Run) -> None:
+        super().__init__()
+        self.model, self.run = model, run
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        return self.run(self.model, batch)
 
 
 def run_on_image(model: nn.Module, batch: Batch) -> torch.Tensor:
@@ -164,14 +181,17 @@ class _Run:
         if len(data) < needed:  # type: ignore[arg-type]
             raise InputError(f"training of {options.epochs} epochs needs {needed} items, got {len(data)}")  # type: ignore[arg-type]
         folder.mkdir(parents=True, exist_ok=True)
+        self.ranks = join_ranks(device)
         torch.manual_seed(options.seed)
+        model = whole_batch_norm(model)
         self.model, self.loss, self.validate, self.report = model.to(device), loss, validate, report
-        self.on_step, self.after_update, self.run = on_step, after_update, run
+        self.on_step, self.after_update = on_step, after_update
+        self.running = self.ranks.parallel(_Running(self.model, run))
         self.head = None if head is None else head.to(device).train()
         self.folder, self.options, self.device, self.provenance = folder, options, torch.device(device), provenance
-        self.sampler = _Steps(options.steps * options.batch)
+        self.sampler = _Steps(options.steps, options.batch, self.ranks)
         self.loader = DataLoader(
-            data, options.batch, sampler=self.sampler, num_workers=options.workers,
+            data, self.sampler.share, sampler=self.sampler, num_workers=options.workers,
             persistent_workers=options.workers > 0,
         )  # fmt: skip
         groups = _groups(model, options.weight_decay)
@@ -215,7 +235,7 @@ class _Run:
         trainer.state.epoch, trainer.state.iteration = start, start * self.options.steps
         events = ignite.Events
         trainer.add_event_handler(events.EPOCH_STARTED, self._begin_epoch)
-        with SummaryWriter(str(self.folder / "tensorboard")) as log:
+        with SummaryWriter(str(self.folder / "tensorboard")) if self.ranks.first else contextlib.nullcontext() as log:
             trainer.add_event_handler(events.EPOCH_COMPLETED, self._end_epoch, log)
             if start < self.options.epochs:
                 trainer.run()
@@ -226,7 +246,7 @@ class _Run:
         self.sampler.epoch = engine.state.epoch - 1
         self.losses = []
         self.model.train()
-        torch.manual_seed(self.options.seed + engine.state.epoch)
+        torch.manual_seed(self.options.seed + engine.state.epoch + (self.ranks.rank << 32))
 
     def _step(self, engine: Any, batch: Batch) -> dict[str, Any]:
         batch = {name: tensor.to(self.device) for name, tensor in batch.items()}
@@ -234,7 +254,7 @@ class _Run:
         if self.head is not None:
             self.head.set_progress((engine.state.iteration - 1) / self.options.steps, self.options.epochs)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.bfloat16):
-            output = self.run(self.model, batch)
+            output = self.running(batch)
         value = self.loss(output.float(), batch)
         value.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, self.options.gradient_norm)
@@ -243,17 +263,22 @@ class _Run:
         self.schedule.step()
         self.average.update_parameters(self.model)
         self.losses.append(float(value.detach()))
-        self.on_step(engine.state.iteration)
+        if self.ranks.first:
+            self.on_step(engine.state.iteration)
         return {"loss": self.losses[-1]}
 
     def _end_epoch(self, engine: Any, log: Any) -> None:
-        epoch, mean = engine.state.epoch, sum(self.losses) / len(self.losses)
+        epoch, mean = engine.state.epoch, self.ranks.mean(sum(self.losses) / len(self.losses))
         network = self.average.module.eval()
         with torch.inference_mode():
-            score = self.validate(network)
+            score = self.ranks.of_first(self.validate(network) if self.ranks.first else math.nan)
         if not math.isfinite(mean):
             raise InputError(f"training diverged in epoch {epoch}: the loss is {mean}; lower the learning rate")
         self.history.append(score)
+        if self.ranks.first:
+            self._keep(epoch, mean, score, network, log)
+
+    def _keep(self, epoch: int, mean: float, score: float, network: nn.Module, log: Any) -> None:
         log.add_scalar("train/loss", mean, epoch)
         log.add_scalar("train/learning_rate", self.schedule.get_last_lr()[0], epoch)
         log.add_scalar("validation/score", score, epoch)

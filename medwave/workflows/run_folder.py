@@ -50,7 +50,7 @@ def result_folder(folder: StrPath, *subfolders: str) -> Iterator[Path]:
                 each.mkdir(parents=True, exist_ok=True)
             probe = path / ".medwave-probe"
             probe.touch()
-            probe.unlink()
+            probe.unlink(missing_ok=True)  # another process may probe too
         except OSError as error:
             raise OutputError(
                 f"{path}: cannot be used as an output folder ({error.strerror}); choose another"

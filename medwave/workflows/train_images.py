@@ -21,6 +21,7 @@ from medwave.core.files import StrPath
 from medwave.data import ClassifiedImages, ImageItems, SegmentedImages, read_classified, read_segmented
 from medwave.data.images import splits_of
 from medwave.engine.fit import Batch, FitOptions, FitResult, fit
+from medwave.engine.ranks import join_ranks
 from medwave.metrics import confusion_matrix, overlap_scores
 from medwave.models import ImageNetwork, build, load_weights, read_weights_info
 from medwave.models.images.registry import SEGMENTERS
@@ -55,6 +56,7 @@ def train_classifier(
         MedwaveError: one of its leaves, for unusable options or data, or a folder of another run.
     """
     options = replace(options or TrainClassifierOptions(), **changes)
+    join_ranks(options.device)
     training, validation = _split(data, options)
     first, _ = training.item(0)
     network = _network(options, len(training.classes), first.shape[2])
@@ -97,6 +99,7 @@ def train_segmenter(
         MedwaveError: one of its leaves, for unusable options or data, or a folder of another run.
     """
     options = replace(options or TrainSegmenterOptions(), **changes)
+    join_ranks(options.device)
     training, validation = read_segmented(data, "train"), read_segmented(data, "val")
     network = _network(options, len(training.classes), 3)
     kind = options.augment if options.augment != "auto" else "scale_crop" if options.crop else "crop"

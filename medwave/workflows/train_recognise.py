@@ -23,6 +23,7 @@ from medwave.data.identities import IdentitySet, PartOfSet, open_identities
 from medwave.data.pair_set import PairSet, open_pairs
 from medwave.engine.embed import embed_pictures
 from medwave.engine.fit import Batch, FitOptions, FitResult, fit
+from medwave.engine.ranks import join_ranks
 from medwave.losses import recognition
 from medwave.losses.recognition import RecognitionLoss
 from medwave.metrics import VerificationScores, cosine_pairs, equal_error_rate, folded_accuracy
@@ -75,6 +76,7 @@ def train_recognise(
         MedwaveError: one of its leaves, for unusable options or data, or a folder of another run.
     """
     options = replace(options or TrainRecogniseOptions(), **changes)
+    join_ranks(options.device)
     training, validation = _sets(open_identities(data), options)
     torch.manual_seed(options.seed)  # the weights that the network starts with
     network = face_network(options).to(memory_format=torch.channels_last)

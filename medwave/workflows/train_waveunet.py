@@ -21,6 +21,7 @@ from medwave.core.files import StrPath
 from medwave.data import AxonCubes, Mixture, SyntheticNeurons, read_axon_cubes
 from medwave.data.neurons import IGNORE, Item
 from medwave.engine.fit import Batch, FitOptions, FitResult, fit
+from medwave.engine.ranks import join_ranks
 from medwave.losses import FibreLoss
 from medwave.metrics import VoxelScores, voxel_scores
 from medwave.models import FibreNet, fibre_network, open_network, read_weights_info
@@ -60,6 +61,7 @@ def train_waveunet(
         MedwaveError: one of its leaves, for unusable options or data, or a folder of another run.
     """
     options = replace(options or TrainFibreOptions(), **changes)
+    join_ranks(options.device)
     torch.manual_seed(options.seed)  # the weights that the network starts with
     network = _network(options)
     items = options.epochs * options.steps * options.batch

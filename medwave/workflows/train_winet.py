@@ -22,6 +22,7 @@ from medwave.core.errors import InputError
 from medwave.core.files import StrPath
 from medwave.data import LabelMapPairs, read_label_maps
 from medwave.engine.fit import Batch, FitOptions, FitResult, fit
+from medwave.engine.ranks import join_ranks
 from medwave.losses import LabelOverlap, Smoothness
 from medwave.metrics import dice
 from medwave.models import WiNet, open_network, read_weights_info
@@ -57,6 +58,7 @@ def train_winet(
         MedwaveError: one of its leaves, for unusable options or data, or a folder of another run.
     """
     options = replace(options or TrainPairOptions(), **changes)
+    join_ranks(options.device)
     if options.label_maps is None:
         raise InputError("there is nothing to train on: name a folder of --label-maps")
     maps = read_label_maps(options.label_maps)
