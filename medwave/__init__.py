@@ -20,6 +20,7 @@ __getattr__, __dir__ = exports(
         "compose_transforms": "medwave.workflows.transform_files",
         "invert_transform": "medwave.workflows.transform_files",
         "jacobian_map": "medwave.workflows.transform_files",
+        "build_template": "medwave.workflows.template",
         "evaluate": "medwave.workflows.evaluate",
         "segment": "medwave.workflows.segment",
         "reconstruct": "medwave.workflows.reconstruct",

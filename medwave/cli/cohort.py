@@ -1,4 +1,4 @@
-"""``medwave batch`` and ``medwave propagate-labels``: registrations of many images."""
+"""``medwave batch``, ``medwave propagate-labels`` and ``medwave template``: registrations of many images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from medwave.cli.options import OUTPUT, file_option, with_options
 from medwave.cli.progress import command_line, item_progress, resumable
-from medwave.workflows.options_cohort import CohortOptions, PropagateOptions
+from medwave.workflows.options_cohort import CohortOptions, PropagateOptions, TemplateOptions
 
 SUFFIX = Annotated[str, typer.Option("--suffix", help="Images to take from a BIDS dataset.")]
 
@@ -101,3 +101,36 @@ def propagate_labels(
         )  # fmt: skip
     typer.echo(f"labels: {labels}")
     typer.echo(f"agreement: {output / AGREEMENT}")
+
+
+@with_options(TemplateOptions)
+def template(
+    images: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="IMAGES...",
+            help="Images of one contrast; also folders, BIDS datasets, and CSV tables with a column image.",
+        ),
+    ],
+    output: OUTPUT,
+    suffix: SUFFIX = "T1w",
+    *,
+    options: TemplateOptions,
+) -> None:
+    """Make the template of a cohort: the mean image in the mean shape. Repeat the command to go on after a stop.
+
+    It goes on without an image that fails, lists it in failed.csv, and its exit code is then 1.
+    """
+    from medwave.workflows.template import FAILURES, TEMPLATE, build_template
+
+    with resumable(), item_progress(lambda _: "") as on_outcome:
+        made = build_template(
+            images, output, options=options, suffix=suffix, command_line=command_line(), on_outcome=on_outcome,
+            on_iteration=lambda number, of: typer.echo(f"medwave: iteration {number} of {of}", err=True),
+        )  # fmt: skip
+    typer.echo(f"template: {output / TEMPLATE}")
+    typer.echo(f"page: {made.index}")
+    if made.failed:
+        typer.echo(f"failures: {output / FAILURES}")
+        typer.echo(f"medwave: {len(made.failed)} images were left out", err=True)
+        raise typer.Exit(1)

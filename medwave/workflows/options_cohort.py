@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 
 from medwave.core.errors import InputError
@@ -46,3 +47,24 @@ class PropagateOptions(CohortOptions):
     def cohort(self) -> CohortOptions:
         """The options of the registrations."""
         return CohortOptions(**{f.name: getattr(self, f.name) for f in fields(CohortOptions)})
+
+
+@dataclass(frozen=True)
+class TemplateOptions(CohortOptions):
+    """How the template of a cohort is made."""
+
+    iterations: int = option(4, "How often all images are registered to the template and it is made anew.")
+    sharpen: float = option(0.0, "Share of an unsharp mask that is added to each template, 0 (none) to 2.")
+    spacing: float | None = option(
+        None,
+        "Voxel size of the template in mm. By itself the grid that all images share, or their median voxel size.",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.iterations < 1:
+            raise InputError(f"iterations: one or more, got {self.iterations}")
+        if not 0 <= self.sharpen <= 2:
+            raise InputError(f"sharpen: a share from 0 to 2, got {self.sharpen}")
+        if self.spacing is not None and not 0 < self.spacing < math.inf:
+            raise InputError(f"spacing: a length above 0 in mm, got {self.spacing}")

@@ -38,3 +38,29 @@ def test_unusable_questions_are_errors_of_one_line(medwave, tmp_path):
         assert len(failed.errors) == 1
         assert said in failed.errors[0]
     assert not (tmp_path / "out").exists()
+
+
+def test_a_template_and_what_was_left_out(medwave, tmp_path):
+    paths = write_pair(tmp_path)
+    (tmp_path / "bad.nii.gz").write_bytes(b"no image")
+    images = (paths["fixed"], paths["moving"], tmp_path / "bad.nii.gz")
+    done = medwave("template", *images, "-o", tmp_path / "out", "--iterations", "1", *QUICK)
+    assert done.code == 1
+    assert f"template: {tmp_path / 'out' / 'template.nii.gz'}" in done.out
+    assert f"page: {tmp_path / 'out' / 'index.html'}" in done.out
+    assert "iteration 1 of 1" in done.err
+    assert "1 images were left out" in done.err
+    assert (tmp_path / "out" / "failed.csv").is_file()
+    done = medwave("template", *images[:2], "-o", tmp_path / "out", "--iterations", "1", *QUICK)
+    assert done.code == 0
+    assert "complete before" not in done.err  # nothing had to be looked at again
+    assert not (tmp_path / "out" / "failed.csv").exists()
+
+
+def test_a_template_of_one_image_is_an_error_of_one_line(medwave, tmp_path):
+    paths = write_pair(tmp_path)
+    failed = medwave("template", paths["fixed"], "-o", tmp_path / "out", *QUICK)
+    assert failed.code == 2
+    assert len(failed.errors) == 1
+    assert "2 or more images, 1 can be used" in failed.errors[0]
+    assert not (tmp_path / "out").exists()
