@@ -9,6 +9,7 @@ import typer
 from medwave import __version__
 from medwave.cli import (
     cohort,
+    export,
     images,
     networks,
     neurons,
@@ -44,6 +45,7 @@ app.command("convert-transform")(transform_files.convert_transform)
 app.command("compose")(transform_files.compose)
 app.command("invert")(transform_files.invert)
 app.command("jacobian")(transform_files.jacobian)
+app.command("export")(export.export)
 app.command("segment")(networks.segment)
 app.command("reconstruct")(networks.reconstruct)
 app.command("trace")(neurons.trace)

@@ -12,6 +12,8 @@ Conventions
     pgd       as bim, from a random start in the box (Madry et al., arXiv:1706.06083)
     mifgsm    as bim, along gradients that gather momentum (Dong et al., arXiv:1710.06081)
     ========  =============================================================================================
+
+    :func:`least_change` knows no box: it looks for the shortest way to any other answer.
 """
 
 from __future__ import annotations
@@ -76,6 +78,53 @@ def attack(
             gradient = momentum
         made = (made + step * gradient.sign()).clamp(low, high)
     return made
+
+
+def least_change(
+    network: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, *, steps: int = 50, overshoot: float = 0.02
+) -> Tensor:
+    """Images that have just lost the true answer, by a change as short as can be found (DeepFool, arXiv:1511.04599).
+
+    Borders between answers are taken as planes, and each step goes to the nearest. ``(made - images)`` has the length
+    sought; an image that is wrong already, or still right after the last step, says so by its answer.
+
+    Args:
+        network: images -> logits ``(N, classes)``, in evaluation mode.
+        images: ``(N, C, ...)`` in [0, 1].
+        labels: ``(N,)`` true classes.
+        steps: at most.
+        overshoot: how much further than the border an image is taken, as a share of the change.
+    """
+    change, made = torch.zeros_like(images), images.detach()
+    for _ in range(steps):
+        with torch.no_grad():
+            left = torch.nonzero(network(made).argmax(1) == labels).flatten()
+        if not len(left):
+            break
+        change[left] += _to_nearest_border(network, made[left], labels[left])
+        made = (images + (1 + overshoot) * change).clamp(0, 1)
+    return made
+
+
+def _to_nearest_border(network: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, rivals: int = 9) -> Tensor:
+    """The shortest change that makes one of the ``rivals`` as likely as the label, were the network linear."""
+    with torch.enable_grad():
+        variable = images.detach().requires_grad_()
+        logits = network(variable)
+        gaps = logits - logits.gather(1, labels[:, None])
+        own = F.one_hot(labels, logits.shape[1]).bool()
+        others = gaps.masked_fill(own, -torch.inf).topk(min(rivals, logits.shape[1] - 1)).indices
+        best = images.new_full((len(images),), torch.inf)
+        change = torch.zeros_like(images)
+        for rival in others.unbind(1):
+            gap = gaps.gather(1, rival[:, None])[:, 0]
+            slope = torch.autograd.grad(gap.sum(), variable, retain_graph=True)[0].flatten(1)
+            size = slope.norm(dim=1).clamp(min=1e-12)
+            length = gap.detach().abs() / size
+            way = ((length + 1e-6) / size)[:, None] * slope
+            nearer = length < best
+            change[nearer], best[nearer] = way.view_as(images)[nearer], length[nearer]
+    return change
 
 
 def _gradient(network: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor) -> Tensor:

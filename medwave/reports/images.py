@@ -61,6 +61,7 @@ class ClassifierReport:
         consistency: share of shifted crops with the same answer.
         attacks: rows of kind, half-width of the box in steps of a byte, accuracy.
         attacked: number of images that were attacked.
+        least_change: median length (L2, of samples in [0, 1]) of the least change that fools the network.
         worst: images that were got wrong with the most confidence.
         messages: what a person should know.
         run: see :class:`Run`.
@@ -80,6 +81,7 @@ class ClassifierReport:
     consistency: float | None = None
     attacks: Sequence[tuple[str, int, float]] = ()
     attacked: int = 0
+    least_change: float | None = None
     worst: Sequence[ShownImage] = ()
     messages: Sequence[str] = ()
     run: Run = Run()
@@ -145,6 +147,11 @@ def write_classifier_report(path: str | Path, report: ClassifierReport) -> Path:
             f"{number(report.attacked)} images, each changed by at most so many steps of a byte in each sample, away "
             "from the true answer."
         )
+        if report.least_change is not None:
+            text += (
+                f" The shortest change that fools the network, with no bound on a sample, has a median length of "
+                f"{number(report.least_change)} (DeepFool; samples from 0 to 1)."
+            )
         chapters.append(Chapter("attacks", "Attacks", text, tables=[_attack_table(report)]))
     if report.worst:
         tiles = [shown_picture(shown) for shown in report.worst]

@@ -6,14 +6,15 @@ one size. Whatever is drawn follows from the seed and the number of the image, s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from medwave.engine.attacks import attack
+from medwave.engine.attacks import attack, least_change
 from medwave.metrics import shift_consistency
 from medwave.transforms.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from medwave.transforms.images import RESIZE_RATIO, unit_tensor
@@ -94,6 +95,27 @@ def attacked(
             results.append(Attacked(kind, epsilon, right / len(images)))
             on_done()
     return results
+
+
+def least_change_length(
+    network: nn.Module, images: Sequence[Bytes], truth: np.ndarray, *, steps: int, batch: int, device: str
+) -> float | None:
+    """Median over the images that are got right of the length (L2, of samples in [0, 1]) of a change that fools.
+
+    An image that is right after the last step counts as infinitely far; None where the median image is, or where no
+    image is got right.
+    """
+    lengths: list[Tensor] = []
+    for start in range(0, len(images), batch):
+        part = torch.stack([unit_tensor(image) for image in images[start : start + batch]]).to(device)
+        labels = torch.from_numpy(truth[start : start + batch]).to(device)
+        made = least_change(network, part, labels, steps=steps)
+        with torch.inference_mode():
+            right, kept = (network(x).argmax(1) == labels for x in (part, made))
+        length = (made - part).flatten(1).norm(dim=1).masked_fill(kept, torch.inf)
+        lengths.append(length[right].cpu())
+    median = float(np.median(torch.cat(lengths))) if sum(map(len, lengths)) else math.inf
+    return median if math.isfinite(median) else None
 
 
 def spread(count: int, wanted: int) -> np.ndarray:

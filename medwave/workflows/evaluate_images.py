@@ -29,7 +29,7 @@ from medwave.reports import (
 )
 from medwave.transforms.corruptions import GROUPS
 from medwave.transforms.images import UNKNOWN_LABEL, unit_tensor
-from medwave.workflows.classifier_measures import attacked, consistency, corrupted, spread
+from medwave.workflows.classifier_measures import attacked, consistency, corrupted, least_change_length, spread
 from medwave.workflows.image_answers import OfUnit, answers, open_image_network, pictures, pixel_answers
 from medwave.workflows.image_options import EvaluateClassifierOptions, EvaluateSegmenterOptions
 from medwave.workflows.run_folder import MARK, result_folder
@@ -179,6 +179,7 @@ def _measure_classifier(
             told["attacks"] = attacked(
                 unit, [images[i] for i in few], truth[few], steps=options.attack_steps, seed=options.seed, **how
             )
+            told["least_change"] = least_change_length(unit, [images[i] for i in few], truth[few], steps=50, **how)
         told["attacked"] = len(few)
     matrix = confusion_matrix(truth, found, len(source.classes))
     name = "" if other is None else _title(other, network)
@@ -192,6 +193,7 @@ def _measure_classifier(
         "reference_errors": dict(report.reference_errors), "mce": None if ce is None else ce.mce,
         "group_ce": None if ce is None else ce.by_group, "relative_mce": None if ce is None else ce.relative_mce,
         "shift_consistency": report.consistency, "attacks": [a._asdict() for a in told.get("attacks", ())],
+        "least_change": report.least_change,
     }  # fmt: skip
     return report, result
 

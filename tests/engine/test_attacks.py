@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from medwave.core.errors import InputError
-from medwave.engine.attacks import ATTACKS, attack
+from medwave.engine.attacks import ATTACKS, attack, least_change
 
 
 def case():
@@ -59,3 +59,38 @@ def test_a_bad_request_is_refused(change):
     network, images, labels = case()
     with pytest.raises(InputError):
         attack(network, images, labels, **{"kind": "pgd", "epsilon": 0.1} | change)
+
+
+def test_the_least_change_of_a_linear_network_is_the_distance_to_the_nearest_border():
+    torch.manual_seed(5)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 5)).double()
+    images = 0.5 + 0.05 * torch.randn(20, 3, 2, 2, dtype=torch.float64)
+    logits = network(images)
+    labels = logits.argmax(1)
+    made = least_change(network, images, labels, overshoot=0.02)
+    assert (network(made).argmax(1) != labels).all()
+    weight, logits = network[1].weight.detach(), logits.detach()
+    for image, after, z, label in zip(images, made, logits, labels, strict=True):
+        gaps, slopes = z[label] - z, (weight - weight[label]).norm(dim=1)
+        distance = min(float(gaps[k] / slopes[k]) for k in range(5) if k != label)
+        if after.min() > 0 and after.max() < 1:
+            assert float((after - image).norm()) == pytest.approx(1.02 * distance, rel=1e-3, abs=1e-4)
+
+
+def test_the_least_change_fools_and_is_shorter_than_a_step_along_all_signs():
+    network, images, labels = case()
+    made = least_change(network, images, labels)
+    assert made.min() >= 0
+    assert made.max() <= 1
+    fooled = network(made).argmax(1) != labels
+    assert fooled.float().mean() > 0.9
+    signs = attack(network, images, labels, "fgsm", 0.1)
+    both = fooled & (network(signs).argmax(1) != labels)
+    assert both.any()
+    assert ((made - images).flatten(1).norm(dim=1) < (signs - images).flatten(1).norm(dim=1))[both].all()
+
+
+def test_an_image_that_is_wrong_already_is_left_alone():
+    network, images, labels = case()
+    wrong = (labels + 1) % 4
+    assert torch.equal(least_change(network, images, wrong), images)

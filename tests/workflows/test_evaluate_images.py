@@ -59,10 +59,11 @@ def test_figures_of_a_classifier_whose_answers_are_known(tmp_path, bright):
     assert result["errors"]["brightness"][4] == pytest.approx(0.5, abs=0.11)  # all is bright now
     assert result["mce"] < 100
     assert [a["epsilon"] for a in result["attacks"]] == [1, 2, 4, 8] * 3
+    assert result["least_change"] == pytest.approx(50 / 255 * 12**0.5, rel=0.15)  # it looks at 4 pixels of 3 samples
     written = json.loads((tmp_path / "out" / "run.json").read_text())
     assert written["result"]["accuracy"] == pytest.approx(0.8)
     page = (tmp_path / "out" / "report.html").read_text()
-    for word in ("Corruption error", "Confusion matrix", "Wrong with the most confidence", "PGD", "80.00"):
+    for word in ("Corruption error", "Confusion matrix", "Wrong with the most confidence", "PGD", "DeepFool", "80.00"):
         assert word in page
     assert "http://" not in page.replace("http://www.w3.org", "")
 
