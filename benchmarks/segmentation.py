@@ -32,6 +32,7 @@ from medwave.engine.fibres import OVERLAP, FibrePredictor, blocks_within, fibre_
 from medwave.models import FibreNet, open_network, shipped_weights
 from medwave.transforms.microscopy import sampled_scale
 from medwave.volumes import create_ome_zarr, open_stack
+from medwave.workflows.segment import suited_weights
 
 RESULTS = Path(__file__).parent / "results"
 SIDE, CHUNK = 2048, 64
@@ -41,22 +42,26 @@ MEDWAVE = [sys.executable, "-c", "from medwave.cli.app import main; main()"]
 
 def main() -> None:
     options = parse()
-    weights = options.weights or shipped_weights("neuron")
-    rows = grid(options.volumes, weights, options.overlap) if options.part == "grid" else large(weights, options.region)
+    rows = (
+        grid(options.volumes, options.weights, options.overlap)
+        if options.part == "grid"
+        else large(options.weights or shipped_weights("neuron"), options.region)
+    )
     for row in rows:
         print("  ".join(f"{name} {value}" for name, value in row.items()))
     write_json(RESULTS / f"segmentation-{options.part}-{datetime.date.today()}.json", {
-        "machine": machine(), "versions": versions(), "weights_sha256": sha256(weights), "rows": rows,
+        "machine": machine(), "versions": versions(), "rows": rows,
     })  # fmt: skip
 
 
-def grid(volumes: list[Path], weights: Path, overlap: int) -> list[dict[str, Any]]:
+def grid(volumes: list[Path], given: Path | None, overlap: int) -> list[dict[str, Any]]:
     """Fibre IoU between a volume predicted with cubes from 0 and with cubes half a cube earlier."""
     rows = []
     for path in volumes:
         with open_stack(path) as opened:
             volume = opened.read()
         scale = sampled_scale(volume.__getitem__, volume.shape)
+        weights = given or suited_weights(scale)
         plan = fibre_plan(volume.shape, overlap=overlap)
         half = tuple(
             step // 32 * 16 if size < length else 0
@@ -66,7 +71,8 @@ def grid(volumes: list[Path], weights: Path, overlap: int) -> list[dict[str, Any
         one, other = first > 0.5, second > 0.5
         both = one | other
         rows.append({
-            "volume": path.name, "shape": volume.shape, "cubes": len(plan), "overlap": overlap, "shift": half,
+            "volume": path.name, "weights": weights.name, "weights_sha256": sha256(weights), "shape": volume.shape,
+            "cubes": len(plan), "overlap": overlap, "shift": half,
             "fibre_iou": float((one & other).sum() / max(1, both.sum())), "fibre_share": float(one.mean()),
             "mean_difference": float(np.abs(first - second)[both].mean()) if both.any() else 0.0,
         })  # fmt: skip
@@ -105,7 +111,8 @@ def large(weights: Path, region: str) -> list[dict[str, Any]]:
             p.read_bytes() for p in _chunks(folder / "whole")
         ]
         return [{
-            "shape": (SIDE,) * 3, "stored_chunks": stored, "region": region, "blocks": again["blocks"]["count"],
+            "weights_sha256": sha256(weights), "shape": (SIDE,) * 3,
+            "stored_chunks": stored, "region": region, "blocks": again["blocks"]["count"],
             "killed_after_s": round(killed_after, 1), "blocks_finished_by_then": blocks,
             "blocks_found_by_the_next": again["blocks"]["finished_before"], "chunks_then": len(finished),
             "chunks_kept_untouched": kept, "same_bytes_as_never_killed": same, "cubes": whole["cubes"],

@@ -28,14 +28,17 @@ Item = dict[str, torch.Tensor]
 class SyntheticNeurons(Dataset[Item]):
     """Cubes cut from synthetic volumes: grown trees under random microscopes, with exact truth.
 
+    In every other volume slices are up to four times as thick as voxels are wide.
+
     Args:
         length: number of items.
         size: of a cube, ``(z, y, x)``.
         seed: item ``i`` is drawn from ``(seed, i)`` alone.
+        black_levels: share of the volumes whose background has been taken off.
     """
 
-    def __init__(self, length: int, size: Shape3 = (32, 64, 64), *, seed: int = 0) -> None:
-        self.length, self.size, self.seed = length, size, seed
+    def __init__(self, length: int, size: Shape3 = (32, 64, 64), *, seed: int = 0, black_levels: float = 0.5) -> None:
+        self.length, self.size, self.seed, self.black_levels = length, size, seed, black_levels
 
     def __len__(self) -> int:
         return self.length
@@ -44,10 +47,13 @@ class SyntheticNeurons(Dataset[Item]):
         if not 0 <= index < self.length:
             raise IndexError(index)
         rng = np.random.default_rng((self.seed, index))
-        around: Shape3 = (2 * self.size[0], 3 * self.size[1], 3 * self.size[2])
+        thickness = float(rng.uniform(1, 4)) if rng.random() < 0.5 else 1.0
+        around: Shape3 = (round(2 * self.size[0] * thickness), 3 * self.size[1], 3 * self.size[2])
         trees = [grow_tree(around, random_growth(rng), seed=rng) for _ in range(rng.integers(1, 4))]
-        tree = _window(_together(trees), self.size, rng)
-        neuron = render_neuron(tree, self.size, random_microscope(rng), seed=rng)
+        tree = _together(trees)
+        tree = Tree(tree.positions / (1, 1, thickness), tree.radius, tree.parent, tree.kind)
+        scope = random_microscope(rng, black_levels=self.black_levels)
+        neuron = render_neuron(_window(tree, self.size, rng), self.size, scope, seed=rng, spacing=(thickness, 1.0, 1.0))
         image = IntensityScale.of(neuron.image)(neuron.image)
         return _augmented(image, neuron.mask.astype(np.int64), neuron.centre_lines.astype(np.uint8), rng)
 

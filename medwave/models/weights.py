@@ -28,8 +28,9 @@ from medwave.core.files import atomic_path
 
 FORMAT = "medwave-weights-1"
 
-SHIPPED = {"neuron": "neuron_wavesnet.safetensors"}
-"""Weights that come with medwave: what they are for, and their file."""
+SHIPPED = {"neuron": "neuron_wavesnet.safetensors", "neuron_noise": "neuron_wavesnet_noise.safetensors"}
+"""Weights that come with medwave: what they are for, and their file. ``neuron_noise`` is for volumes whose noise can be
+seen, ``neuron`` for those whose background was taken off."""
 
 Network = TypeVar("Network", bound=nn.Module)
 

@@ -22,10 +22,17 @@ _SAMPLE_BOXES, _LOOKED_AT = 64, 8192
 
 @dataclass(frozen=True)
 class IntensityScale:
-    """Centre and width of the background of a volume, in its own units."""
+    """Centre and width of the background of a volume, in its own units.
+
+    Attributes:
+        center: the median.
+        width: what counts as noise.
+        noise_seen: the background varies; false where more than half of it has one value, since it was cut to zero.
+    """
 
     center: float
     width: float
+    noise_seen: bool = True
 
     @classmethod
     def of(cls, sample: npt.NDArray[np.generic]) -> IntensityScale:
@@ -42,7 +49,8 @@ class IntensityScale:
         top = high - center if high > center else float(values.max()) - center
         steps = np.diff(np.unique(values))
         step = float(steps.min()) if len(steps) else 0.0
-        return cls(center, max(deviation, 0.01 * top, min(step, 0.1 * (float(values.max()) - center)), 1e-6))
+        width = max(deviation, 0.01 * top, min(step, 0.1 * (float(values.max()) - center)), 1e-6)
+        return cls(center, width, noise_seen=deviation > 0)
 
     def __call__(self, voxels: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
         """Voxels of the volume on the common scale, float32."""

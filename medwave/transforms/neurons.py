@@ -104,8 +104,11 @@ def render_neuron(
     return RenderedNeuron(image, mask, draw_centre_lines(tree, shape), tree)
 
 
-def random_microscope(seed: Seed) -> Microscope:
-    """A microscope drawn from clean and bright to dim and noisy, with every kind of trouble now and then."""
+def random_microscope(seed: Seed, *, black_levels: float = 0.5) -> Microscope:
+    """A microscope drawn from clean and bright to dim and noisy, with every kind of trouble now and then.
+
+    ``black_levels`` is the share of microscopes whose program takes the background off.
+    """
     rng = np.random.default_rng(seed)
 
     def sometimes(chance: float, low: float, high: float) -> float:
@@ -126,7 +129,7 @@ def random_microscope(seed: Seed) -> Microscope:
         blobs=sometimes(0.4, 1, 12),
         stripes=sometimes(0.25, 0.02, 0.1),
     )
-    if rng.random() < 0.5:
+    if rng.random() >= black_levels:
         return scope
     noise = float(np.hypot(np.sqrt(scope.background_photons), scope.read_noise))
     return replace(scope, black_level=scope.background_photons + float(rng.uniform(-0.5, 2.5)) * noise)

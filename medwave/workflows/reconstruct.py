@@ -29,7 +29,7 @@ from medwave.core.errors import InputError, MissingFileError
 from medwave.core.files import StrPath, json_text, write_json
 from medwave.core.provenance import Stage, StageClock, fingerprint, versions
 from medwave.core.tree import Tree
-from medwave.models import shipped_weights
+from medwave.models.weights import SHIPPED, shipped_weights
 from medwave.tracing import topology, translate
 from medwave.volumes import open_stack, read_swc, read_swc_units
 from medwave.workflows.neuron_page import write_neuron_page
@@ -234,7 +234,8 @@ def request(
     Raises:
         MissingFileError: when a file is not there.
     """
-    inputs = {"volume": volume, "gold": gold, "weights": weights or shipped_weights("neuron")}
+    own = {name: shipped_weights(name) for name in SHIPPED} if weights is None else {"weights": weights}
+    inputs = {"volume": volume, "gold": gold, **own}
     for path in inputs.values():
         if path is not None and not Path(path).exists():
             raise MissingFileError(f"{path}: no such file or folder; check the name")

@@ -126,7 +126,8 @@ def segment(
     Args:
         volume: anything :func:`medwave.volumes.open_stack` opens.
         output: the folder; made when absent.
-        weights: weights of a fibre network (safetensors); by default those that come with medwave.
+        weights: weights of a fibre network (safetensors); by default one of the two that come with medwave: one for
+            volumes whose noise can be seen, one for volumes whose background was cut to zero.
         options: all options; single ones can be given by name: ``segment(v, o, threshold=0.4)``.
         command_line: the command that repeats the run, for the record.
         on_stage: told the name of each step when it begins.
@@ -201,10 +202,10 @@ def prepare(volume: LazyVolume, weights: StrPath | None, options: SegmentOptions
         MedwaveError: for unusable weights, a device that is not there, a region outside, or a volume of one value.
     """
     region = parse_region(options.region, volume.shape)
-    path = Path(weights) if weights is not None else shipped_weights("neuron")
+    scale = sampled_scale(volume.read, volume.shape)
+    path = Path(weights) if weights is not None else suited_weights(scale)
     model, info = load_fibre_network(path), read_weights_info(path)
     seen = fingerprint(path)["sha256"]
-    scale = sampled_scale(volume.read, volume.shape)
     predictor = FibrePredictor(model, scale, device=options.device, precision=options.precision)
     plan = fibre_plan(volume.shape, overlap=options.overlap)
     pinned = {
@@ -222,6 +223,11 @@ def prepare(volume: LazyVolume, weights: StrPath | None, options: SegmentOptions
     }
     provenance = {"path": str(path), "sha256": seen, **asdict(info)}
     return _Job(volume, region, scale, predictor, plan, blocks_within(volume.shape, region), pinned, provenance)
+
+
+def suited_weights(scale: IntensityScale) -> Path:
+    """The weights that come with medwave for a volume of this scale."""
+    return shipped_weights("neuron_noise" if scale.noise_seen else "neuron")
 
 
 def load_fibre_network(path: Path) -> FibreNet:

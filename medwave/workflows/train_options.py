@@ -19,6 +19,9 @@ class TrainFibreOptions:
         "replicate", "What convolutions see beyond the border: it again, or zeros.", choices=("replicate", "zeros")
     )
     synthetic: int = option(3, "Share of synthetic cubes, from grown trees with exact truth, made as they are needed.")
+    black_levels: float = option(
+        0.5, "Share of the synthetic volumes whose background is taken off, as programs do that clean stacks."
+    )
     axons: str | None = option(
         None, "Folder with training/ and validation/, each with cubes volume_N.tif and labels_N.tif."
     )
@@ -49,6 +52,8 @@ class TrainFibreOptions:
                 raise InputError(f"{name}: at least 1, got {getattr(self, name)}")
         if self.synthetic < 0 or self.axons_share < 0 or self.workers < 0:
             raise InputError("synthetic, axons_share and workers are at least 0")
+        if not 0 <= self.black_levels <= 1:
+            raise InputError(f"black_levels: a share from 0 to 1, got {self.black_levels}")
         if self.synthetic == 0 and (self.axons is None or self.axons_share == 0):
             raise InputError("there is nothing to train on: give --synthetic a share, or name a folder of --axons")
         if min(self.size) < 16:

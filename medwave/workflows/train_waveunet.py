@@ -107,18 +107,22 @@ def _start(network: FibreNet, path: str) -> None:
 def _training(options: TrainFibreOptions, items: int) -> Dataset[Item]:
     parts: list[tuple[Dataset[Item], int]] = []
     if options.synthetic:
-        parts.append((SyntheticNeurons(items, options.size, seed=options.seed), options.synthetic))
+        parts.append((_grown(items, options, options.seed), options.synthetic))
     if options.axons is not None and options.axons_share:
         cubes = read_axon_cubes(Path(options.axons) / "training")
         parts.append((AxonCubes(cubes, items, options.size, seed=options.seed), options.axons_share))
     return Mixture(parts)
 
 
+def _grown(length: int, options: TrainFibreOptions, seed: int) -> SyntheticNeurons:
+    return SyntheticNeurons(length, options.size, seed=seed, black_levels=options.black_levels)
+
+
 def _validation(options: TrainFibreOptions) -> list[list[Labelled]]:
     """Cubes by source."""
     sources = []
     if options.synthetic:
-        made = SyntheticNeurons(options.validation_cubes, options.size, seed=options.seed + _VALIDATION_SEED)
+        made = _grown(options.validation_cubes, options, options.seed + _VALIDATION_SEED)
         sources.append([(made[i]["image"][None], made[i]["label"][None]) for i in range(len(made))])
     if options.axons is not None and options.axons_share:
         pairs = read_axon_cubes(Path(options.axons) / "validation")

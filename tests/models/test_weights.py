@@ -22,6 +22,7 @@ from medwave.models import (
     shipped_weights,
     winet_diff,
 )
+from medwave.models.weights import SHIPPED
 
 
 class Bomb:
@@ -212,24 +213,29 @@ def test_weights_of_another_kind_or_with_odd_options_do_not_open(saved, tmp_path
         open_network(odd, WiNet)
 
 
-def test_the_shipped_network_opens_tells_its_origin_and_has_its_card():
-    path = shipped_weights("neuron")
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_network_opens_tells_its_origin_and_has_its_card(name):
+    path = shipped_weights(name)
     network = open_network(path, FibreNet)
     assert sum(p.numel() for p in network.parameters()) == 810_594
     assert path.stat().st_size < 5e6
     assert "synthetic volumes of grown trees" in read_weights_info(path).provenance
     assert "810,594 parameters" in path.with_suffix(".md").read_text()
-    with pytest.raises(InputError, match="are neuron, got 'brain'"):
+
+
+def test_weights_that_do_not_come_with_medwave_are_refused():
+    with pytest.raises(InputError, match="are neuron, neuron_noise, got 'brain'"):
         shipped_weights("brain")
 
 
-def test_the_shipped_network_finds_fibre_it_has_never_seen():
+@pytest.mark.parametrize(("name", "black_levels"), [("neuron", 0.5), ("neuron_noise", 0.0)])
+def test_a_shipped_network_finds_fibre_it_has_never_seen(name, black_levels):
     from medwave.data import SyntheticNeurons
 
-    network = open_network(shipped_weights("neuron"), FibreNet)
+    network = open_network(shipped_weights(name), FibreNet)
     both = truth = found = 0
     for index in range(3):
-        item = SyntheticNeurons(3, seed=77)[index]
+        item = SyntheticNeurons(3, seed=77, black_levels=black_levels)[index]
         with torch.inference_mode():
             made = network(item["image"][None]).argmax(1)[0] == 1
         true = item["label"][0] == 1

@@ -46,10 +46,11 @@ def test_one_step_of_a_rounded_image_is_within_the_noise():
     volume[::7] = 2
     volume[8, 8] = 120
     scale = IntensityScale.of(volume)
-    assert scale == IntensityScale(0.0, 2.0)
-    assert IntensityScale.of(volume / np.float32(2)) == IntensityScale(0.0, 1.0)
+    assert scale == IntensityScale(0.0, 2.0, noise_seen=False)
+    assert IntensityScale.of(volume / np.float32(2)) == IntensityScale(0.0, 1.0, noise_seen=False)
     fine = np.random.default_rng(0).normal(0, 1e-3, (16, 64, 64)).astype(np.float32)
     assert IntensityScale.of(fine).width == pytest.approx(1e-3, rel=0.02)
+    assert IntensityScale.of(fine).noise_seen
 
 
 @pytest.mark.parametrize(("value", "dtype"), [(0, np.uint8), (7, np.uint16), (-1.5, np.float32)])

@@ -70,3 +70,9 @@ def test_a_black_level_empties_the_background_and_keeps_the_truth():
 def test_random_microscopes_differ_and_are_seeded():
     assert random_microscope(1) == random_microscope(1)
     assert random_microscope(1) != random_microscope(2)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_a_share_of_microscopes_takes_the_background_off(share):
+    off = np.mean([random_microscope(seed, black_levels=share).black_level != 0 for seed in range(300)])
+    assert abs(off - share) < 0.1

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,11 +11,11 @@ import tifffile
 import medwave
 from medwave.core.errors import DeviceError, GeometryError, InputError, MedwaveError, OutputError
 from medwave.cubes import Box
-from medwave.models import WiNet, fibre_network, save_weights
+from medwave.models import WiNet, fibre_network, save_weights, shipped_weights
 from medwave.transforms.microscopy import sampled_scale
 from medwave.volumes import create_ome_zarr, open_stack
 from medwave.workflows.options_neurons import SegmentOptions
-from medwave.workflows.segment import parse_region
+from medwave.workflows.segment import parse_region, prepare
 from medwave.workflows.segment_store import JOURNAL, MASK, PROBABILITY, RECORD
 
 SHAPE = (8, 20, 600)
@@ -92,6 +93,15 @@ def test_probabilities_mask_and_record(run, image):
     assert record["inputs"]["volume"]["of"] == "content"
     assert record["weights"]["provenance"] == "made by a test"
     assert [stage["name"] for stage in record["stages"]] == ["look", "segment", "mask"]
+
+
+@pytest.mark.parametrize(("black_level", "name"), [(0, "neuron_noise"), (130, "neuron")])
+def test_the_network_is_chosen_by_whether_noise_is_seen(image, tmp_path, black_level, name):
+    path = tmp_path / "image.tif"
+    tifffile.imwrite(path, np.maximum(image, black_level) - black_level)
+    with open_stack(path) as opened:
+        job = prepare(opened, None, SegmentOptions())
+    assert Path(job.provenance["path"]) == shipped_weights(name)
 
 
 def test_an_interrupted_run_goes_on_to_the_same_bytes(run, tmp_path, monkeypatch):
