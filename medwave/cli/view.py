@@ -26,8 +26,11 @@ def view(
     import threading
     import webbrowser
 
-    from medwave.workflows.view import view
+    from medwave.workflows.view import view, write_volume_page
 
+    if options.page:
+        typer.echo(f"page: {write_volume_page(folder)}")
+        return
     with view(folder, options) as server:
         typer.echo(f"view: {server.address}")
         typer.echo("medwave: Ctrl-C ends it", err=True)

@@ -69,6 +69,13 @@ WARM = _table(
     (0.16, 0.02, 20), (0.36, 0.11, 15), (0.55, 0.18, 30), (0.72, 0.17, 55), (0.86, 0.15, 85), (0.97, 0.06, 100)
 )
 
+
+def distinct(count: int) -> UInt8Array:
+    """``(count, 3)`` colours for labels: black, then hues that a golden angle sets apart, in three lightnesses."""
+    stops = [(0.0, 0.0, 0.0), *((0.62 + 0.13 * (n % 3), 0.14, 137.508 * n) for n in range(1, count))]
+    return np.concatenate([_table(stop, stop)[:1] for stop in stops])
+
+
 FOLD = (255, 0, 200)
 """Folds: a magenta that is in none of the tables."""
 BLUE = (88, 184, 255)

@@ -12,6 +12,7 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 from urllib.parse import quote
 
@@ -175,15 +176,11 @@ def measured(value: float | None, unit: str = "") -> str:
     return f"{value:.3f}".replace("-", "−") if value else "0"
 
 
-def write_page(path: str | Path, template: str, **content: object) -> Path:
-    """Fill a template of this package and write it in one step: the file is complete or not there.
+def render(template: str, **content: object) -> str:
+    """Fill a template of this package.
 
     Args:
-        path: the HTML file to write; its folder must exist.
         template: file name in ``medwave/reports/templates``.
-
-    Raises:
-        OutputError: when the file cannot be written.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("medwave.reports"),
@@ -195,5 +192,23 @@ def write_page(path: str | Path, template: str, **content: object) -> Path:
     environment.filters["number"] = number
     environment.filters["href"] = lambda name: quote(str(name).replace("\\", "/"), errors="surrogateescape")
     html = environment.get_template(template).render(content)
-    write_text(path, html.encode("utf-8", "replace").decode("utf-8"))  # file names may hold bytes that are not UTF-8
+    return html.encode("utf-8", "replace").decode("utf-8")  # file names may hold bytes that are not UTF-8
+
+
+def write_page(path: str | Path, template: str, **content: object) -> Path:
+    """Fill a template of this package and write it in one step: the file is complete or not there.
+
+    Args:
+        path: the HTML file to write; its folder must exist.
+        template: file name in ``medwave/reports/templates``.
+
+    Raises:
+        OutputError: when the file cannot be written.
+    """
+    write_text(path, render(template, **content))
     return Path(path)
+
+
+def served_script() -> str:
+    """The script that a server of results puts into the head of its pages: links to what it offers beside them."""
+    return resources.files("medwave.reports").joinpath("templates", "served.js").read_text(encoding="utf-8")

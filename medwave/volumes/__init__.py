@@ -25,6 +25,7 @@ __getattr__, __dir__ = exports(
         "check_image": "medwave.volumes.checks",
         "create_ome_zarr": "medwave.volumes.ome_zarr_write",
         "m3z_command": "medwave.volumes.freesurfer",
+        "nifti_bytes": "medwave.volumes.nifti",
         "open_stack": "medwave.volumes.open",
         "read_affine": "medwave.volumes.affine",
         "read_field": "medwave.volumes.displacement",

@@ -181,14 +181,8 @@ def stream_nifti(
         raise OutputError(f"{path}: volumes and fields are written as NIfTI; end the name in .nii.gz or .nii")
     if max(shape) > 32767:
         raise GeometryError(f"{path}: a NIfTI-1 axis has at most 32767 voxels, this shape is {shape}")
-    header = nib.Nifti1Header()
-    header.set_data_dtype(dtype)
-    header.set_data_shape(shape)
-    header.set_sform(affine, code="scanner")
-    header.set_qform(affine, code="scanner" if is_orthogonal(affine) else "unknown", strip_shears=True)
-    header.set_xyzt_units("mm")
+    header = _header(shape, dtype, affine)
     header["intent_code"] = intent
-    header["vox_offset"] = DATA_OFFSET
     with atomic_path(path) as partial, partial.open("wb") as file:
         packer = gzip_packer()
         pack = packer.compress if partial.suffix == ".gz" else bytes
@@ -197,3 +191,34 @@ def stream_nifti(
             file.write(pack(np.ascontiguousarray(slab, dtype=header.get_data_dtype()).data))
         if partial.suffix == ".gz":
             file.write(packer.flush())
+
+
+def nifti_bytes(
+    data: npt.NDArray[Any], affine: Float64Array, *, slope: float = 1.0, intercept: float = 0.0, packed: bool = False
+) -> bytes:
+    """A NIfTI-1 file in memory, for what reads volumes without files.
+
+    Args:
+        data: stored voxels ``(D, H, W)``, of their dtype; a reader gives ``slope * voxel + intercept``.
+        affine: 4x4 voxel-to-world matrix (RAS+ mm).
+        slope, intercept: kept in the header.
+        packed: compressed, as ``.nii.gz``.
+    """
+    header = _header(data.shape, data.dtype, affine)
+    header["scl_slope"], header["scl_inter"] = slope, intercept
+    content = header.binaryblock + bytes(DATA_OFFSET - len(header.binaryblock)) + data.tobytes(order="F")
+    if not packed:
+        return content
+    packer = gzip_packer()
+    return bytes(packer.compress(content) + packer.flush())
+
+
+def _header(shape: tuple[int, ...], dtype: npt.DTypeLike, affine: Float64Array) -> Any:
+    header = nib.Nifti1Header()
+    header.set_data_dtype(dtype)
+    header.set_data_shape(shape)
+    header.set_sform(affine, code="scanner")
+    header.set_qform(affine, code="scanner" if is_orthogonal(affine) else "unknown", strip_shears=True)
+    header.set_xyzt_units("mm")
+    header["vox_offset"] = DATA_OFFSET
+    return header

@@ -13,6 +13,10 @@ class ViewOptions:
     """How a folder of results is shown."""
 
     browser: bool = option(True, "Whether a browser is opened; the address is printed in any case.")
+    page: bool = option(
+        False,
+        "Write viewer.html into the folder of a registration, one file with volumes of half the resolution, and end.",
+    )
     port: int = option(0, "Port on this machine (127.0.0.1); 0 takes a free one.")
 
     def __post_init__(self) -> None:

@@ -3,25 +3,30 @@
 A registration, a reconstruction or an evaluation is a folder with ``run.json`` and ``report.html``, a cohort one with
 ``summary.csv`` and ``index.html``. Pages open from disk as well; served, they find in their head an element ``served``
 that says what more there is, and the page of a cohort saves marks to ``qc.csv`` (:mod:`medwave.workflows.quality`).
+``viewer.html`` beside the report of a registration is made by the server, as are the volumes that it asks for.
 """
 
 from __future__ import annotations
 
 import csv
 import json
+import threading
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 from medwave.core.errors import InputError, MedwaveError, MissingFileError
 from medwave.core.files import StrPath
+from medwave.reports.page import served_script
+from medwave.reports.volumes import volume_page
 from medwave.workflows.cohort import INDEX, SUMMARY
 from medwave.workflows.loopback import Answer, LoopbackServer, file_answer
 from medwave.workflows.options_view import ViewOptions
 from medwave.workflows.quality import QUALITY, read_marks, write_mark
 from medwave.workflows.run_folder import MARK
+from medwave.workflows.volume_layers import RegistrationVolumes, is_registration
 
-REPORT = "report.html"
+REPORT, VIEWER = "report.html", "viewer.html"
 
 
 class ResultSite:
@@ -40,12 +45,16 @@ class ResultSite:
         self.front = front_page(path)
         self.root = path.resolve()
         self.is_cohort = self.front == INDEX
+        self._lock = threading.Lock()
+        self._shown: RegistrationVolumes | None = None  # volumes of the run that was looked at last
         if self.is_cohort:
             read_marks(self.root)
 
     def answer(self, path: str) -> Answer | None:
         if path == "/":
             return Answer(go_to=f"/{self.front}")
+        if (made := self._made(path)) is not None:
+            return made
         found = file_answer(self.root, path)
         if found is None or not isinstance(found.body, Path) or found.body.suffix != ".html":
             return found
@@ -62,13 +71,44 @@ class ResultSite:
             said = str(error) if isinstance(error, MedwaveError) else "a name and a mark are needed"
             return Answer(said.encode("utf-8", "replace"), status=HTTPStatus.BAD_REQUEST)
 
+    def _made(self, path: str) -> Answer | None:
+        """The page of the volumes of a registration, and the volumes, which are made when they are asked for."""
+        folder, _, name = path.rpartition("/")
+        is_layer = folder.endswith("/volumes") and name.endswith(".nii")
+        if not (is_layer or name == VIEWER):
+            return None
+        run = self._run(folder.removesuffix("/volumes") if is_layer else folder)
+        if run is None:
+            return None
+        try:
+            with self._lock:
+                if self._shown is None or self._shown.run.path != run:
+                    self._shown = RegistrationVolumes(run)
+                shown, layers = self._shown, self._shown.layers
+            if not is_layer:
+                page = volume_page(layers, title=shown.title, notes=shown.notes).encode()
+                return Answer(_with_head(page, {"up": REPORT}), "text/html; charset=utf-8")
+            content = layers.file(name.removesuffix(".nii"))
+            return None if content is None else Answer(content, "application/octet-stream")
+        except MedwaveError as error:
+            return Answer(str(error).encode("utf-8", "replace"), status=HTTPStatus.INTERNAL_SERVER_ERROR)
+
+    def _run(self, path: str) -> Path | None:
+        """The folder of a registration at a path below the root."""
+        try:
+            folder = self.root.joinpath(path.lstrip("/")).resolve(strict=True)
+        except (OSError, ValueError, RuntimeError):
+            return None
+        return folder if folder.is_relative_to(self.root) and is_registration(folder) else None
+
     def _names(self) -> set[str]:
         with (self.root / SUMMARY).open(encoding="utf-8", newline="") as stream:
             return {row["name"] for row in csv.DictReader(stream)}
 
     def _told(self, page: Path) -> dict[str, Any]:
         if not (self.is_cohort and page == self.root / INDEX):
-            return {}
+            more = {"volumes": VIEWER} if page.name == REPORT and is_registration(page.parent) else {}
+            return more | ({"up": f"/{INDEX}"} if self.is_cohort else {})
         try:
             return {"marks": read_marks(self.root)}
         except InputError as error:
@@ -106,10 +146,29 @@ def view(folder: StrPath, options: ViewOptions | None = None) -> LoopbackServer:
     return LoopbackServer(ResultSite(folder), (options or ViewOptions()).port)
 
 
+def write_volume_page(folder: StrPath) -> Path:
+    """Write ``viewer.html`` into the folder of a registration: its volumes at half the resolution, in one file.
+
+    Raises:
+        InputError: when it is no folder of a registration.
+        OutputError: when it cannot be written.
+    """
+    from medwave.reports.volumes import write_volume_page as write
+
+    path = Path(folder)
+    front_page(path)
+    if not is_registration(path):
+        raise InputError(f"{path}: volumes are shown of a registration; name the folder of one, as in runs/NAME")
+    shown = RegistrationVolumes(path)
+    layers = shown.layers
+    return write(path / VIEWER, layers, title=shown.title, notes=shown.notes)
+
+
 def _with_head(page: bytes, told: dict[str, Any]) -> bytes:
-    """A page whose head says what the server has to tell it."""
+    """A page whose head says what the server has to tell it, with the script that offers it."""
     text = json.dumps(told).replace("<", "\\u003c")
-    return page.replace(b"<head>", f'<head><script type="application/json" id="served">{text}</script>'.encode(), 1)
+    head = f'<head><script type="application/json" id="served">{text}</script><script>{served_script()}</script>'
+    return page.replace(b"<head>", head.encode(), 1)
 
 
 def _json(value: Any) -> Answer:

@@ -1,9 +1,16 @@
 """``medwave view``: what it prints, how it ends, and its errors."""
 
+import shutil
 import signal
 import subprocess
 import sys
 import urllib.request
+
+import nibabel as nib
+import numpy as np
+
+from medwave.volumes import read_volume
+from medwave.workflows.view import ResultSite
 
 
 def test_it_serves_until_ctrl_c_and_ends_cleanly(run):
@@ -34,3 +41,51 @@ def test_unusable_folders_and_ports_are_errors_of_one_line(medwave, tmp_path, ru
         assert failed.code == 2
         assert len(failed.errors) == 1
         assert said in failed.errors[0]
+
+
+def test_a_registration_shows_its_volumes_at_full_resolution(run, pair, tmp_path):
+    site = ResultSite(run)
+    page = site.answer("/viewer.html").body.decode()
+    assert "moving.nii.gz on fixed.nii.gz" in page
+    assert '"address": "volumes/warped-difference.nii"' in page
+    assert "is not shown" not in page
+    assert b'"volumes": "viewer.html"' in site.answer("/report.html").body
+    for name, file in (("fixed", pair["fixed"]), ("warped", run / "warped.nii.gz")):
+        (tmp_path / "layer.nii").write_bytes(site.answer(f"/volumes/{name}.nii").body)
+        shown, known = nib.load(tmp_path / "layer.nii"), read_volume(file)
+        assert np.array_equal(shown.get_fdata(), known.data)
+        assert np.array_equal(shown.affine, known.grid.affine)
+    assert site.answer("/volumes/absent.nii") is None
+    assert site.answer("/transform/viewer.html") is None
+    shutil.copytree(run, tmp_path / "sibling")
+    assert site.answer("/../sibling/viewer.html") is None
+
+
+def test_volumes_that_are_gone_or_changed_are_left_out_and_said(medwave, tmp_path):
+    from cli_cases import QUICK, write_pair
+
+    files = write_pair(tmp_path)
+    assert medwave("register", files["fixed"], files["moving"], "-o", tmp_path / "run", *QUICK).code == 0
+    files["moving"].unlink()
+    page = ResultSite(tmp_path / "run").answer("/viewer.html").body.decode()
+    assert "The moving image is not shown" in page
+    assert '"name": "warped-difference"' in page
+    files["fixed"].write_bytes(files["fixed"].read_bytes() + b"0")
+    page = ResultSite(tmp_path / "run").answer("/viewer.html").body.decode()
+    assert "The fixed image is not shown" in page
+    assert "difference" not in page.split('id="volumes"')[1].split("</script>")[0]
+
+
+def test_the_page_with_volumes_in_it(medwave, run, tmp_path):
+    done = medwave("view", run, "--page")
+    assert done.code == 0
+    assert done.out.strip() == f"page: {run / 'viewer.html'}"
+    page = (run / "viewer.html").read_text()
+    assert "volumes/warped.nii" not in page
+    assert 'src="http' not in page
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "run.json").write_text("{}")
+    (tmp_path / "other" / "report.html").write_text("x")
+    failed = medwave("view", tmp_path / "other", "--page")
+    assert failed.code == 2
+    assert "volumes are shown of a registration" in failed.errors[0]

@@ -59,7 +59,7 @@ def visit(launch):
             "request",
             lambda r: None if r.url.startswith(allowed) else page.problems.append(r.url),
         )
-        page.goto(address)
+        page.goto(address, timeout=120_000)  # drawing in software on a busy machine takes its time
         return page
 
     yield load
