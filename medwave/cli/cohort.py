@@ -20,8 +20,8 @@ def batch(
         Path,
         typer.Argument(
             metavar="PAIRS.csv|FOLDER|BIDS_DIR",
-            help="Table with columns fixed and moving (fixed_labels, moving_labels, masks, lesions, init and name are "
-            "free), folder of images or of pairs, or BIDS dataset.",
+            help="Table with columns fixed and moving (fixed_labels, moving_labels, masks, lesions, init, "
+            "fixed_channel_1, moving_channel_1, ... and name are free), folder of images or of pairs, or BIDS dataset.",
         ),
     ],
     output: OUTPUT,

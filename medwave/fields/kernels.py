@@ -27,27 +27,35 @@ def _clamped(position, size):  # type: ignore[no-untyped-def]
 
 
 @_compile
+def _cell(position, size):  # type: ignore[no-untyped-def]
+    """The two voxels that a position within the grid lies between, and how far it is from the first."""
+    low = int(position)
+    return low, min(low + 1, size - 1), position - np.float32(low)  # an int64 would widen a float32
+
+
+@_compile
+def _mixed(image, a, a1, z, b, b1, y, c, c1, x):  # type: ignore[no-untyped-def]
+    """Linear interpolation between the eight voxels that three cells name."""
+    v00 = image[a, b, c] + x * (image[a, b, c1] - image[a, b, c])
+    v01 = image[a, b1, c] + x * (image[a, b1, c1] - image[a, b1, c])
+    v10 = image[a1, b, c] + x * (image[a1, b, c1] - image[a1, b, c])
+    v11 = image[a1, b1, c] + x * (image[a1, b1, c1] - image[a1, b1, c])
+    v0 = v00 + y * (v01 - v00)
+    v1 = v10 + y * (v11 - v10)
+    return v0 + z * (v1 - v0)
+
+
+@_compile
 def warp_border(start: int, stop: int, image: FloatVolume, field: FloatVolume, out: FloatVolume) -> None:
     """``out(p) = image(p + field(p))``, linear, positions clamped to the grid of the image."""
     depth, height, width = image.shape
     for i in range(start, stop):
         for j in range(out.shape[1]):
             for k in range(out.shape[2]):
-                z = _clamped(np.float32(i) + field[0, i, j, k], depth)
-                y = _clamped(np.float32(j) + field[1, i, j, k], height)
-                x = _clamped(np.float32(k) + field[2, i, j, k], width)
-                a, b, c = int(z), int(y), int(x)
-                a1, b1, c1 = min(a + 1, depth - 1), min(b + 1, height - 1), min(c + 1, width - 1)
-                z -= np.float32(a)
-                y -= np.float32(b)
-                x -= np.float32(c)
-                v00 = image[a, b, c] + x * (image[a, b, c1] - image[a, b, c])
-                v01 = image[a, b1, c] + x * (image[a, b1, c1] - image[a, b1, c])
-                v10 = image[a1, b, c] + x * (image[a1, b, c1] - image[a1, b, c])
-                v11 = image[a1, b1, c] + x * (image[a1, b1, c1] - image[a1, b1, c])
-                v0 = v00 + y * (v01 - v00)
-                v1 = v10 + y * (v11 - v10)
-                out[i, j, k] = v0 + z * (v1 - v0)
+                a, a1, z = _cell(_clamped(np.float32(i) + field[0, i, j, k], depth), depth)
+                b, b1, y = _cell(_clamped(np.float32(j) + field[1, i, j, k], height), height)
+                c, c1, x = _cell(_clamped(np.float32(k) + field[2, i, j, k], width), width)
+                out[i, j, k] = _mixed(image, a, a1, z, b, b1, y, c, c1, x)
 
 
 @_compile
@@ -71,6 +79,7 @@ def compose_scaled(
     ``inner`` is zero are copied: the background of a skull-stripped image costs no interpolation.
     """
     _, depth, height, width = outer.shape
+    outer_z, outer_y, outer_x = outer[0], outer[1], outer[2]
     s = np.float32(scale)
     for i in range(start, stop):
         for j in range(height):
@@ -83,28 +92,12 @@ def compose_scaled(
                     target[k] = source[k]
             for k in range(first, last):
                 dz, dy, dx = s * inner[0, i, j, k], s * inner[1, i, j, k], s * inner[2, i, j, k]
-                z = _clamped(np.float32(i) + dz, depth)
-                y = _clamped(np.float32(j) + dy, height)
-                x = _clamped(np.float32(k) + dx, width)
-                a, b, c = int(z), int(y), int(x)
-                a1, b1, c1 = min(a + 1, depth - 1), min(b + 1, height - 1), min(c + 1, width - 1)
-                z -= np.float32(a)
-                y -= np.float32(b)
-                x -= np.float32(c)
-                for n in range(3):
-                    v00 = outer[n, a, b, c] + x * (outer[n, a, b, c1] - outer[n, a, b, c])
-                    v01 = outer[n, a, b1, c] + x * (outer[n, a, b1, c1] - outer[n, a, b1, c])
-                    v10 = outer[n, a1, b, c] + x * (outer[n, a1, b, c1] - outer[n, a1, b, c])
-                    v11 = outer[n, a1, b1, c] + x * (outer[n, a1, b1, c1] - outer[n, a1, b1, c])
-                    v0 = v00 + y * (v01 - v00)
-                    v1 = v10 + y * (v11 - v10)
-                    value = v0 + z * (v1 - v0)
-                    if n == 0:
-                        out[0, i, j, k] = dz + value
-                    elif n == 1:
-                        out[1, i, j, k] = dy + value
-                    else:
-                        out[2, i, j, k] = dx + value
+                a, a1, z = _cell(_clamped(np.float32(i) + dz, depth), depth)
+                b, b1, y = _cell(_clamped(np.float32(j) + dy, height), height)
+                c, c1, x = _cell(_clamped(np.float32(k) + dx, width), width)
+                out[0, i, j, k] = dz + _mixed(outer_z, a, a1, z, b, b1, y, c, c1, x)
+                out[1, i, j, k] = dy + _mixed(outer_y, a, a1, z, b, b1, y, c, c1, x)
+                out[2, i, j, k] = dx + _mixed(outer_x, a, a1, z, b, b1, y, c, c1, x)
 
 
 @_compile
@@ -175,21 +168,11 @@ def composed_length(start, stop, outer, inner, matrix, mask, sums):  # type: ign
             for k in range(width):
                 if not mask[i, j, k]:
                     continue
-                z = _clamped(np.float32(i) + inner[0, i, j, k], depth)
-                y = _clamped(np.float32(j) + inner[1, i, j, k], height)
-                x = _clamped(np.float32(k) + inner[2, i, j, k], width)
-                a, b, c = int(z), int(y), int(x)
-                a1, b1, c1 = min(a + 1, depth - 1), min(b + 1, height - 1), min(c + 1, width - 1)
-                z -= np.float32(a)
-                y -= np.float32(b)
-                x -= np.float32(c)
+                a, a1, z = _cell(_clamped(np.float32(i) + inner[0, i, j, k], depth), depth)
+                b, b1, y = _cell(_clamped(np.float32(j) + inner[1, i, j, k], height), height)
+                c, c1, x = _cell(_clamped(np.float32(k) + inner[2, i, j, k], width), width)
                 for n in range(3):
-                    v00 = outer[n, a, b, c] + x * (outer[n, a, b, c1] - outer[n, a, b, c])
-                    v01 = outer[n, a, b1, c] + x * (outer[n, a, b1, c1] - outer[n, a, b1, c])
-                    v10 = outer[n, a1, b, c] + x * (outer[n, a1, b, c1] - outer[n, a1, b, c])
-                    v11 = outer[n, a1, b1, c] + x * (outer[n, a1, b1, c1] - outer[n, a1, b1, c])
-                    v0 = v00 + y * (v01 - v00)
-                    drift[n] = inner[n, i, j, k] + v0 + z * (v10 + y * (v11 - v10) - v0)
+                    drift[n] = inner[n, i, j, k] + _mixed(outer[n], a, a1, z, b, b1, y, c, c1, x)
                 length = np.float32(0.0)
                 for n in range(3):
                     mm = matrix[n, 0] * drift[0] + matrix[n, 1] * drift[1] + matrix[n, 2] * drift[2]
@@ -260,21 +243,10 @@ def warp_through(start, stop, image, field, matrix, out):  # type: ignore[no-unt
                 if not inside:
                     out[i, j, k] = 0
                     continue
-                z = min(max(z, 0.0), depth - 1.0)
-                y = min(max(y, 0.0), height - 1.0)
-                x = min(max(x, 0.0), width - 1.0)
-                d, h, w = int(z), int(y), int(x)
-                d1, h1, w1 = min(d + 1, depth - 1), min(h + 1, height - 1), min(w + 1, width - 1)
-                z -= d
-                y -= h
-                x -= w
-                v00 = image[d, h, w] + x * (image[d, h, w1] - image[d, h, w])
-                v01 = image[d, h1, w] + x * (image[d, h1, w1] - image[d, h1, w])
-                v10 = image[d1, h, w] + x * (image[d1, h, w1] - image[d1, h, w])
-                v11 = image[d1, h1, w] + x * (image[d1, h1, w1] - image[d1, h1, w])
-                v0 = v00 + y * (v01 - v00)
-                v1 = v10 + y * (v11 - v10)
-                out[i, j, k] = v0 + z * (v1 - v0)
+                d, d1, z = _cell(min(max(z, 0.0), depth - 1.0), depth)
+                h, h1, y = _cell(min(max(y, 0.0), height - 1.0), height)
+                w, w1, x = _cell(min(max(x, 0.0), width - 1.0), width)
+                out[i, j, k] = _mixed(image, d, d1, z, h, h1, y, w, w1, x)
 
 
 @_compile

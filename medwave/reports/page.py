@@ -8,6 +8,7 @@ half of PNG's size on brain slices and a fifth of its time); colour bars are PNG
 from __future__ import annotations
 
 import base64
+import functools
 import io
 import math
 from collections.abc import Sequence
@@ -182,6 +183,13 @@ def render(template: str, **content: object) -> str:
     Args:
         template: file name in ``medwave/reports/templates``.
     """
+    html = _environment().get_template(template).render(content)
+    return html.encode("utf-8", "replace").decode("utf-8")  # file names may hold bytes that are not UTF-8
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    """The templates; what is compiled once serves all pages of this process."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("medwave.reports"),
         autoescape=True,
@@ -191,8 +199,7 @@ def render(template: str, **content: object) -> str:
     )
     environment.filters["number"] = number
     environment.filters["href"] = lambda name: quote(str(name).replace("\\", "/"), errors="surrogateescape")
-    html = environment.get_template(template).render(content)
-    return html.encode("utf-8", "replace").decode("utf-8")  # file names may hold bytes that are not UTF-8
+    return environment
 
 
 def write_page(path: str | Path, template: str, **content: object) -> Path:

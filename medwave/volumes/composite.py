@@ -125,6 +125,7 @@ def _field_entry(path: StrPath, displacement_voxels: npt.NDArray[Any] | None, gr
     part = grid.crop([s.start for s in box], tuple(s.stop - s.start for s in box))
     lps = RAS_TO_LPS @ part.affine
     direction = lps[:3, :3] / part.spacing_mm
+    direction[np.abs(direction) < np.finfo(np.float64).tiny] = 0.0  # on subnormal numbers ITK's decomposition fails
     return {
         "TransformType": "DisplacementFieldTransform_double_3_3",
         "TransformFixedParameters": np.concatenate([part.shape, lps[:3, 3], part.spacing_mm, direction.ravel()]),

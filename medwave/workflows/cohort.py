@@ -16,11 +16,12 @@ from typing import Any
 
 from medwave.core.errors import MedwaveError
 from medwave.core.files import StrPath, json_text, sweep_partial
+from medwave.core.locks import only_run_in
 from medwave.core.provenance import fingerprint
 from medwave.workflows.batch import FAILED, BatchProgress, Outcome, run_items, threads_each, write_table
 from medwave.workflows.bids import link_results, write_dataset
 from medwave.workflows.cohort_index import SUMMARY_COLUMNS, cohort_rows, summary_row
-from medwave.workflows.cohort_items import PairItem, stem
+from medwave.workflows.cohort_items import CHANNELS, SIDES, PairItem, stem
 from medwave.workflows.options import RegisterOptions
 from medwave.workflows.options_cohort import CohortOptions
 from medwave.workflows.run_folder import MARK, result_folder
@@ -34,6 +35,13 @@ def pair_request(files: Mapping[str, StrPath], options: RegisterOptions) -> dict
     asked = {name: value for name, value in asdict(options).items() if name != "threads"}
     seen = {role: fingerprint(path) for role, path in files.items()}
     return dict(json.loads(json_text({**seen, "options": asked})))
+
+
+def register_arguments(files: Mapping[str, StrPath]) -> dict[str, Any]:
+    """The files of an item as arguments of :func:`medwave.register`: further channels become lists."""
+    single = {role: path for role, path in files.items() if role not in CHANNELS}
+    lists = {f"{side}_channels": [files[r] for r in CHANNELS if r in files and r.startswith(side)] for side in SIDES}
+    return single | lists
 
 
 def complete_run(folder: Path, files: Mapping[str, StrPath], options: RegisterOptions) -> dict[str, Any] | None:
@@ -68,8 +76,7 @@ class Registrations:
         from medwave.workflows.register import register
 
         folder, files = self.folder / item.name, self.files(item)
-        given: dict[str, Any] = dict(files)
-        result = register(**given, options=self.options)
+        result = register(**register_arguments(files), options=self.options)
         asked = pair_request(files, self.options)
         with result_folder(folder, "transform"):
             sweep_partial(folder)
@@ -103,12 +110,12 @@ def register_cohort(
         on_outcome: as for :func:`medwave.workflows.batch.run_items`.
 
     Raises:
-        OutputError: when the folder or a table cannot be written.
+        OutputError: when the folder or a table cannot be written, or another run works in the folder.
     """
     options = options or CohortOptions()
     jobs = max(1, min(options.jobs, len(items)))
     each = replace(options.registration, threads=threads_each(options.threads, jobs))
-    with result_folder(output, RUNS) as folder:
+    with result_folder(output, RUNS) as folder, only_run_in(folder):
         sweep_partial(folder)
         work = Registrations(folder / RUNS, each, weights, command_line)
         outcomes = run_items(

@@ -1,10 +1,11 @@
 """Which registrations a cohort asks for: from a table, a folder or a BIDS dataset.
 
 A table of pairs has the columns ``fixed`` and ``moving`` and, where wanted, ``name`` and any further input of
-``medwave register`` (:data:`ROLES`); its paths are relative to it. In a folder each subfolder that holds files named
-``fixed`` and ``moving`` is a pair, and its other files go by their role; images that lie in the folder itself are
-registered to a template or to each other. A file ``X_labels``, ``X_seg`` or ``X_dseg`` is the label map of the image
-``X``, or of the one image whose name begins with ``X_``. In a BIDS dataset the images of one suffix are taken.
+``medwave register`` (:data:`ROLES`, :data:`CHANNELS`); its paths are relative to it. In a folder each subfolder that
+holds files named ``fixed`` and ``moving`` is a pair, and its other files go by their role; images that lie in the
+folder itself are registered to a template or to each other. A file ``X_labels``, ``X_seg`` or ``X_dseg`` is the label
+map of the image ``X``, or of the one image whose name begins with ``X_``. In a BIDS dataset the images of one suffix
+are taken.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ ROLES = (
     "fixed", "moving", "fixed_labels", "moving_labels", "mask_fixed", "mask_moving", "lesion_fixed", "lesion_moving",
     "init", "landmarks_fixed", "landmarks_moving",
 )  # fmt: skip
+SIDES = ("fixed", "moving")
+CHANNELS = tuple(f"{side}_channel_{number}" for number in range(1, 5) for side in SIDES)
+"""Further images of the two subjects: columns and file names; those of one number belong together."""
 ENDINGS = (".nii.gz", ".nii", ".mgz", ".mgh", ".nrrd", ".nhdr", ".mha", ".mhd")
 _LABELS = ("_labels", "_label", "_dseg", "_seg")
 _TAKEN = ("index.html", "failed.csv", "summary.csv", "dataset_description.json", ".bidsignore")
@@ -127,8 +131,11 @@ def cohort_pairs(
 
 
 def _table_pairs(path: Path) -> list[PairItem]:
-    rows = read_table(path, ("fixed", "moving"), (*ROLES, "name"))
-    files = [{role: path.parent / row[role] for role in ROLES if row[role]} for _, row in rows]
+    roles = (*ROLES, *CHANNELS)
+    rows = read_table(path, ("fixed", "moving"), (*roles, "name"))
+    files = [{role: path.parent / row[role] for role in roles if row[role]} for _, row in rows]
+    for (line, _), one in zip(rows, files, strict=True):
+        _check_channels(f"{path}: line {line}", one)
     names = [
         row["name"] or f"{stem(one['moving'])}_to_{stem(one['fixed'])}"
         for (_, row), one in zip(rows, files, strict=True)
@@ -139,8 +146,18 @@ def _table_pairs(path: Path) -> list[PairItem]:
 def _pair_in(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         return {}
-    files = {stem(file): file for file in sorted(folder.iterdir()) if stem(file) in ROLES and file.is_file()}
+    roles = (*ROLES, *CHANNELS)
+    files = {stem(file): file for file in sorted(folder.iterdir()) if stem(file) in roles and file.is_file()}
+    _check_channels(str(folder), files)
     return files if {"fixed", "moving"} <= files.keys() else {}
+
+
+def _check_channels(where: str, files: Mapping[str, Path]) -> None:
+    for role in CHANNELS:
+        side, number = role.split("_channel_")
+        other = f"{'moving' if side == 'fixed' else 'fixed'}_channel_{number}"
+        if role in files and other not in files:
+            raise InputError(f"{where}: {role} has no counterpart; name {other} too")
 
 
 def _to(template: Path, labels: StrPath | None, subject: Subject) -> PairItem:

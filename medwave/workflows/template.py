@@ -23,6 +23,7 @@ from medwave import __version__
 from medwave.core.errors import InputError, MedwaveError, OutputError
 from medwave.core.files import StrPath, json_text, sweep_partial, write_json
 from medwave.core.geometry import Volume
+from medwave.core.locks import only_run_in
 from medwave.core.provenance import fingerprint, versions
 from medwave.core.threads import limited_threads
 from medwave.engine.affine import AffineResult, align
@@ -142,11 +143,11 @@ def build_template(
 
     Raises:
         InputError: when fewer than two images can be used.
-        OutputError: when the folder cannot be written.
+        OutputError: when the folder cannot be written, or another run works in it.
     """
     options = replace(options or TemplateOptions(), **changes)
     paths = images_of(images, suffix=suffix)
-    with result_folder(output, STEPS) as folder:
+    with result_folder(output, STEPS) as folder, only_run_in(folder):
         sweep_partial(folder)
         (folder / MARK).unlink(missing_ok=True)
         _spare_inputs(folder, paths)

@@ -4,7 +4,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter, map_coordinates
 from volume_grids import GRIDS, ORIENTATIONS, make_grid, smooth_field, some_affine
@@ -113,11 +113,15 @@ def test_itk_warps_from_the_files_alone(tmp_path, name, files):
 
 
 @settings(deadline=None, max_examples=15)
+@example(
+    shape=(6, 7, 8), axes=ORIENTATIONS[0], spacing_mm=(1.0, 0.9, 1.1), angles=(0.0, 2.2e-311, 5e-324),
+    files=from_composite, seed=1,
+)  # fmt: skip
 @given(
     shape=st.tuples(*[st.integers(6, 11)] * 3),
     axes=st.sampled_from(ORIENTATIONS),
     spacing_mm=st.tuples(*[st.floats(0.8, 1.6)] * 3),
-    angles=st.tuples(*[st.floats(-3, 3, allow_subnormal=False)] * 3),  # ITK's SVD of a direction fails on subnormals
+    angles=st.tuples(*[st.floats(-3, 3)] * 3),
     files=st.sampled_from([from_composite, from_two_files]),
     seed=st.integers(0, 99),
 )

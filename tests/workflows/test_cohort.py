@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from medwave.core.errors import InputError, OutputError
 from medwave.core.geometry import Grid, Volume
 from medwave.volumes import read_volume, write_volume
 from medwave.workflows.batch import BEFORE, DONE, FAILED
-from medwave.workflows.cohort import register_cohort
+from medwave.workflows.cohort import register_arguments, register_cohort
 from medwave.workflows.cohort_index import measures, stand_out
 from medwave.workflows.cohort_items import cohort_pairs
 from medwave.workflows.options_cohort import CohortOptions
@@ -67,6 +68,41 @@ def test_failures_are_listed_and_the_same_question_is_not_asked_twice(tmp_path):
     assert statuses(register_cohort(items, tmp_path / "out", options=QUICK)) == [DONE, BEFORE, DONE]
     other = CohortOptions(affine="none", deformable=False, threads=2, metric="mi")
     assert statuses(register_cohort(items[:1], tmp_path / "out", options=other)) == [DONE]
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path):
+    folder = write_cohort(tmp_path, 2)
+    items = cohort_pairs(folder / "pairs.csv")
+    refused = []
+
+    def again(*_):
+        with pytest.raises(OutputError, match=r"out: process \d+ is working in this folder"):
+            register_cohort(items, tmp_path / "out", options=QUICK)
+        refused.append(True)
+
+    register_cohort(items, tmp_path / "out", options=QUICK, on_outcome=again)
+    assert refused == [True, True]
+    assert statuses(register_cohort(items, tmp_path / "out", options=QUICK)) == [BEFORE, BEFORE]
+    assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_further_channels_come_from_the_table(tmp_path):
+    folder = write_cohort(tmp_path, 2)
+    table = folder / "channels.csv"
+    table.write_text("fixed,moving,fixed_channel_1,moving_channel_1\nb0.nii.gz,b1.nii.gz,b0.nii.gz,b1.nii.gz\n")
+    items = cohort_pairs(table)
+    assert register_arguments(items[0].files) == {
+        "fixed": folder / "b0.nii.gz", "moving": folder / "b1.nii.gz",
+        "fixed_channels": [folder / "b0.nii.gz"], "moving_channels": [folder / "b1.nii.gz"],
+    }  # fmt: skip
+    options = CohortOptions(affine="none", preset="fast", threads=1)
+    assert statuses(register_cohort(items, tmp_path / "out", options=options)) == [DONE]
+    assert statuses(register_cohort(items, tmp_path / "out", options=options)) == [BEFORE]
+    record = json.loads((tmp_path / "out/runs/b1_to_b0/run.json").read_text())
+    assert {"fixed_channel_1", "moving_channel_1"} <= record["inputs"].keys()
+    table.write_text("fixed,moving,fixed_channel_1,moving_channel_2\nb0.nii.gz,b1.nii.gz,b0.nii.gz,b1.nii.gz\n")
+    with pytest.raises(InputError, match=r"line 2: fixed_channel_1 has no counterpart; name moving_channel_1 too"):
+        cohort_pairs(table)
 
 
 @pytest.mark.slow

@@ -1,0 +1,56 @@
+"""One run at a time in a folder: a lock that ends with the process that holds it, however suddenly that dies."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from medwave.core.errors import OutputError
+
+LOCK = ".lock"
+
+
+@contextlib.contextmanager
+def only_run_in(folder: Path) -> Iterator[None]:
+    """Let no other run work in a folder while the block runs; the folder exists.
+
+    The lock is the system's, on a file ``.lock`` that is removed at the end. One that a killed run left stops nobody.
+
+    Raises:
+        OutputError: when another run holds it, or the file cannot be made.
+    """
+    path = folder / LOCK
+    descriptor = _held(path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # before it is let go: whoever takes this file next sees that it is gone
+        os.close(descriptor)
+
+
+def _held(path: Path) -> int:
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another folder") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(descriptor, 20).decode("ascii", "replace").strip()
+            os.close(descriptor)
+            who = f"process {holder}" if holder else "another process"
+            raise OutputError(
+                f"{path.parent}: {who} is working in this folder; wait for it, or choose another output folder"
+            ) from None
+        except OSError:  # a file system without locks: better none than no run at all
+            return descriptor
+        with contextlib.suppress(OSError):
+            if os.path.samestat(path.stat(), os.fstat(descriptor)):
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, str(os.getpid()).encode("ascii"), 0)
+                return descriptor
+        os.close(descriptor)  # its last holder removed it in between
