@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 # Torch comes first and alone: with it in place no other package pulls another build of it.
 INSTALL = $(PIP) "$$(grep '^torch==' constraints/cpu.txt)" && $(PIP) -e
 
-.PHONY: demo test quality clean
+.PHONY: demo test quality docs clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -31,5 +31,8 @@ quality: $(VENV)/.dev  ## style, types of the mathematical rooms, import floors
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(VENV)/.dev  ## the documentation in docs/_build/html; a warning, such as a link that leads nowhere, is an error
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
+
 clean:
-	rm -rf $(VENV) medwave-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) docs/_build docs/generated medwave-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

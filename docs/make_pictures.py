@@ -7,7 +7,7 @@
 have one scale in pixels per mm. ``bands``: an axial section under the wavelet transforms, samples as squares; low
 bands in grey, details blue where negative and orange where positive, each level with a range of its own.
 ``reconstruction``: the demo neuron (synthetic, :mod:`medwave.workflows.demo_neurons`) segmented, traced and compared
-with its true tree.
+with its true tree. ``fields`` and ``cubes``: see :mod:`concept_pictures`.
 The template is the one that nilearn carries (see :mod:`medwave.workflows.demo_brains`); nothing is downloaded.
 """
 
@@ -25,6 +25,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+from concept_pictures import SIDE_PX, cube_panels, field_panels
 from PIL import Image, ImageDraw, ImageFont
 
 import medwave
@@ -57,6 +58,8 @@ JPEG_QUALITY = {
     "registration": 90,
     "bands": 78,
     "reconstruction": 86,
+    "fields": 84,
+    "cubes": 84,
 }  # squares of samples compress badly and forgive much
 PLANES = ("axial", "sagittal")
 WAVELET = "bior4.4"
@@ -175,12 +178,34 @@ def stacked(pictures: Sequence[UInt8Array]) -> UInt8Array:
 
 def bands() -> Image.Image:
     """An axial section of the template under the wavelet transforms."""
+    return gallery(band_panels(template_section()))
+
+
+def field_picture() -> Image.Image:
+    """A displacement, its grid and its volume change, over an axial section."""
+    section = template_section()
+    middle = [n // 2 for n in section.shape]
+    square = np.zeros((SIDE_PX, SIDE_PX), np.float32)
+    top, left = ((SIDE_PX - n) // 2 for n in section.shape)
+    square[top : top + section.shape[0], left : left + section.shape[1]] = section / section[middle[0]].max()
+    return gallery([[Panel(*panel) for panel in field_panels(np.clip(square, 0, 1))]])
+
+
+def cube_picture() -> Image.Image:
+    """Overlapping cubes over the demo neuron, and their weights."""
+    with tempfile.TemporaryDirectory() as scratch:
+        image = make_neuron_sample(Path(scratch) / "sample").neuron.image
+    return gallery([[Panel(*panel) for panel in cube_panels(image_levels(project(image))["xy"])]])
+
+
+def template_section() -> npt.NDArray[np.float32]:
+    """An axial section of the template, ``(152, 184)``, the nose at the right."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # nilearn announces removals in its own dependencies at import
         from nilearn import datasets
 
         volume = datasets.load_mni152_template(resolution=1).get_fdata(dtype=np.float32)
-    return gallery(band_panels(np.flipud(volume[22:174, 28:212, 92].T)))
+    return np.flipud(volume[22:174, 28:212, 92].T)
 
 
 def panel_rows(
@@ -347,6 +372,8 @@ PICTURES: dict[str, Callable[[], Image.Image]] = {
     "registration": registration,
     "bands": bands,
     "reconstruction": reconstruction,
+    "fields": field_picture,
+    "cubes": cube_picture,
 }
 """Name of a picture -> what makes it."""
 

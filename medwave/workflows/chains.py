@@ -88,9 +88,15 @@ def load_chain(
             return Chain(read_transform(input_file(path), fixed=grids[0], moving=grids[1]), *grids)
         run = RunFolder(path)
         ends = grids[0] or run.fixed_grid, grids[1] or run.moving_grid
-        return Chain(run.fixed_to_moving, *ends, run.moving_to_fixed)
+        return Chain(_moving_steps(run.fixed_to_moving), *ends, _moving_steps(run.moving_to_fixed))
     ends = grids[0] or source.fixed.grid, grids[1] or source.moving.grid
-    return Chain(source.transform, *ends, source.inverse_transform)
+    return Chain(_moving_steps(source.transform), *ends, _moving_steps(source.inverse_transform))
+
+
+def _moving_steps(transform: SpatialTransform) -> SpatialTransform:
+    """Without fields that move nothing, as a run without a deformable part has: linear is then seen to be linear."""
+    steps = (s for s in transform.steps if not isinstance(s, FieldStep) or s.displacement_voxels.any())
+    return SpatialTransform(tuple(steps))
 
 
 def joined(chains: Sequence[Chain]) -> Chain:

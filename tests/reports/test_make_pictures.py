@@ -1,6 +1,7 @@
 """The program that makes the pictures of the documentation, on small volumes, and the picture it made."""
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import neuron_cases
@@ -16,7 +17,11 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 def program():
     spec = importlib.util.spec_from_file_location("make_pictures", DOCS / "make_pictures.py")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    sys.path.insert(0, str(DOCS))  # as when it is run: it finds the other programs beside it
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(DOCS))
     return module
 
 
@@ -99,3 +104,20 @@ def test_the_pictures_are_there_and_small(name, most):
     with Image.open(path) as picture:
         assert picture.width == 1600
         assert np.asarray(picture).std() > 30
+
+
+def test_a_displacement_three_times_as_strong_folds_and_its_folds_are_marked(program):
+    section = np.full((program.SIDE_PX, program.SIDE_PX), 0.5, np.float32)
+    panels = program.field_panels(section)
+    pink = [np.all(picture == (255, 90, 160), axis=-1).sum() for _, _, picture in panels]
+    assert pink[:3] == [0, 0, 0]
+    assert panels[3][1] == f"pink: {pink[3]} voxels fold"
+    assert pink[3] > 100
+
+
+def test_the_weights_of_cubes_cover_every_voxel(program):
+    panels = program.cube_panels(np.zeros((program.SIDE_PX, program.SIDE_PX), np.uint8))
+    assert panels[0][0] == "Cubes"
+    darkest = panels[2][2].astype(int).sum(axis=-1).min()
+    assert darkest > 0
+    assert panels[3][1] == "1 to 4"

@@ -222,6 +222,16 @@ def test_a_run_folder_goes_everywhere(run, tmp_path):
     np.testing.assert_allclose(found, read_volume(folder / "jacobian.nii.gz").data, atol=2e-3)
 
 
+def test_a_run_without_a_deformable_part_is_linear(tmp_path):
+    pair = phantom.make_pair()
+    result = medwave.register(pair.fixed, pair.moving, init=MATRIX, affine="none", deformable=False, threads=1)
+    result.save(tmp_path / "run")
+    for source in (result, tmp_path / "run"):
+        medwave.convert_transform(source, tmp_path / "x.lta", to="freesurfer")
+        found = read_transform(tmp_path / "x.lta").linear
+        np.testing.assert_allclose(found, MATRIX, atol=1e-4)
+
+
 @pytest.mark.parametrize("form", ["itk.mat", "itk.h5", "flirt.mat", "free.lta", "run"])
 def test_registration_starts_from_files_of_others(run, tmp_path, form):
     """Without any search or refinement the result is the initial transform itself."""

@@ -1,0 +1,228 @@
+"""Benchmark pages from the JSON files of benchmarks/results: every number comes from a file, none is typed.
+
+Where a benchmark program renders its own results (``markdown`` or ``table``), that is used; the rest is said here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+
+Results = Mapping[str, Any]
+
+
+def pages() -> dict[str, str]:
+    """Name of a page -> its text, one for each benchmark that has results, and the index.
+
+    Raises:
+        KeyError: results of a benchmark that no page is written for: add it to :data:`PAGES`.
+    """
+    files: dict[str, list[Path]] = {}
+    for path in sorted(RESULTS.glob("*.json"), reverse=True):  # the newest first
+        files.setdefault(path.stem[: -len("-2026-01-01")], []).append(path)
+    if unknown := sorted(set(files) - set(PAGES)):
+        raise KeyError(f"benchmarks/results holds {', '.join(unknown)}, for which docs/benchmark_pages.py has no page")
+    made = {}
+    for name in (n for n in PAGES if n in files):
+        title, about, render = PAGES[name]
+        parts = [f"# {title}\n\n{about}\n"]
+        for path in files[name]:
+            results = json.loads(path.read_text(encoding="utf-8"))
+            parts.append(f"## Measured {path.stem[-10:]}\n\n{_context(results)}\n\n{render(results)}\n")
+            parts.append(f"All runs: `benchmarks/results/{path.name}`.\n")
+        made[name] = "\n".join(parts)
+    toctree = "\n".join(made)
+    made["index"] = (
+        "# Benchmarks\n\nEach page is made from the JSON files in `benchmarks/results` when these pages are built. "
+        "Times are CPU seconds of processes on machines that did other work too: trust ratios. What is measured, how, "
+        "and what falls short of what was wanted, is said in words in `benchmarks/README.md`.\n\n"
+        f"```{{toctree}}\n:maxdepth: 1\n\n{toctree}\n```\n"
+    )
+    return made
+
+
+def _context(results: Results) -> str:
+    machine, versions = results["machine"], dict(results.get("versions", {}))
+    if "torch" in results:
+        versions["torch"] = results["torch"]
+    hardware = f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB, {machine['system']}"
+    packages = ", ".join(f"{name} {v}" for name, v in versions.items() if name not in ("python", "system"))
+    return f"{hardware}, Python {machine['python']}; {packages}."
+
+
+def _grid(headings: list[str], rows: list[list[Any]]) -> str:
+    marks = ["---", *["---:"] * (len(headings) - 1)]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in (headings, marks, *rows))
+
+
+def _tables_only(text: str) -> str:
+    """Without the lines of context, which every page says in one way."""
+    lines = text.splitlines()
+    while lines and (lines[0].startswith("- ") or not lines[0].strip()):
+        lines.pop(0)
+    return "\n".join(lines)
+
+
+def _by_markdown(module: str) -> Callable[[Results], str]:
+    return lambda results: _tables_only(import_module(module).markdown(results))
+
+
+def _backbones(results: Results) -> str:
+    rows = [
+        [r["network"], r["wavelet"], f"{r['vanilla_s']:.3f}", f"{r['to_stride_1']:.2f}", f"{r['to_vanilla']:.2f}"]
+        for r in results["rows"]
+    ]
+    return _grid(["network", "wavelet", "vanilla CPU s", "/ stride 1", "/ vanilla"], rows)
+
+
+def _cohort(results: Results) -> str:
+    rows = [
+        ["pairs", results["pairs"]],
+        ["complete when it was killed", " and ".join(map(str, results["done_at_kills"]))],
+        ["files compared", results["files"]],
+        ["files that differ", ", ".join(results["different"]) or "none"],
+    ]
+    return _grid(["", ""], rows)
+
+
+def _contrasts(results: Results) -> str:
+    rows = []
+    for row in results["rows"]:
+        same = next(r for r in results["rows"] if r["subject"] == row["subject"] and r["moving"] == "T1")
+        rows.append([
+            f"T1 to {row['moving']}", row["metric"], f"{row['before_mm']:.2f}", f"{row['affine_mm']:.2f}",
+            f"{row['error_mm']:.3f}", f"{row['error_mm'] / same['error_mm']:.2f}", f"{row['p95_mm']:.2f}", row["folds"],
+            f"{row['cpu_s']:.1f}",
+        ])  # fmt: skip
+    heads = ["", "metric chosen", "by headers, mm", "after affine, mm", "error, mm", "/ T1 to T1", "95 %, mm"]
+    return _grid([*heads, "folds", "CPU s"], rows)
+
+
+def _label_fusion(results: Results) -> str:
+    names = list(next(iter(results["targets"].values())))
+    rows = [[target, *(f"{found[n]:.4f}" for n in names)] for target, found in results["targets"].items()]
+    return _grid(["target", *names], rows)
+
+
+def _segmentation_grid(results: Results) -> str:
+    rows = [
+        [
+            r["volume"], "x".join(map(str, r["shape"])), f"{r['fibre_share']:.2%}", f"{r['fibre_iou']:.4f}",
+            f"{r['mean_difference']:.4f}",
+        ]
+        for r in results["rows"]
+    ]  # fmt: skip
+    return _grid(["volume", "voxels", "fibre", "IoU of both fibres", "mean difference"], rows)
+
+
+def _segmentation_large(results: Results) -> str:
+    rows = [
+        [
+            "x".join(map(str, r["shape"])), f"`{r['region']}`", f"{r['blocks_finished_by_then']} of {r['blocks']}",
+            f"{r['chunks_kept_untouched']} of {r['chunks_then']}", "yes" if r["same_bytes_as_never_killed"] else "no",
+            r["cubes"]["predicted"], r["cubes"]["empty"], f"{r['peak_rss_mb'] / 1e3:.2f}", f"{r['cpu_s']:.0f}",
+        ]
+        for r in results["rows"]
+    ]  # fmt: skip
+    heads = [
+        "volume",
+        "region",
+        "blocks at the kill",
+        "chunks kept",
+        "same bytes",
+        "cubes",
+        "empty",
+        "peak GB",
+        "CPU s",
+    ]
+    return _grid(heads, rows)
+
+
+def _axons(results: Results) -> str:
+    said = import_module("axons").differences(results)
+    return "\n\n".join([_by_markdown("axons")(results), *(f"- {line}" for line in said)])
+
+
+PAGES: dict[str, tuple[str, str, Callable[[Results], str]]] = {
+    "registration": (
+        "Registration",
+        "Ordered pairs of skull-stripped T1 brains with manual labels, one thread, medwave beside its peers from the "
+        "same affine: `python benchmarks/registration.py --images FOLDER`.",
+        _by_markdown("_registration_table"),
+    ),
+    "contrasts": (
+        "Registration across contrasts",
+        "The T1 of a head against its T1, T2 and FLAIR under a known transform: `python benchmarks/contrasts.py`.",
+        _contrasts,
+    ),
+    "cohort": (
+        "A cohort killed and repeated",
+        "`medwave batch` on one cohort, once uninterrupted and once killed at random times and repeated; all files "
+        "compared byte by byte: `python benchmarks/cohort.py`.",
+        _cohort,
+    ),
+    "label_fusion": (
+        "Label fusion",
+        "Leave-one-out over the brains: Dice of single atlases, of majority votes and of joint fusion: `python "
+        "benchmarks/label_fusion.py`.",
+        _label_fusion,
+    ),
+    "tracing": (
+        "Tracing",
+        "From a volume on disk to a tree, beside other tracers: `python benchmarks/tracing.py --neurons FOLDER "
+        "--reconstruct`. Rows in italics are quoted from earlier measurements on another machine.",
+        _by_markdown("_tracing_table"),
+    ),
+    "axons": (
+        "Segmenting axons",
+        "Networks trained on the light-sheet cubes of TRAILMAP and scored on another volume: `python "
+        "benchmarks/axons.py`.",
+        _axons,
+    ),
+    "segmentation-grid": (
+        "Segmentation: does it matter where cubes lie?",
+        "A volume is predicted twice, the second time with all cubes moved by half a cube: `python "
+        "benchmarks/segmentation.py grid VOLUME...`.",
+        _segmentation_grid,
+    ),
+    "segmentation-large": (
+        "Segmentation: a large volume, and a kill",
+        "A region of a volume larger than memory, killed and repeated: `python benchmarks/segmentation.py large`.",
+        _segmentation_large,
+    ),
+    "wavelets": (
+        "Wavelet layers",
+        "Time of one level as a multiple of `tensor.clone()` of the same input, beside other libraries: `python "
+        "benchmarks/wavelets.py`.",
+        _by_markdown("_wavelet_table"),
+    ),
+    "winet_forward": (
+        "WiNet, one prediction",
+        "medwave's WiNet beside a plain torch build with the same weights: `python benchmarks/winet_forward.py`.",
+        _by_markdown("winet_forward"),
+    ),
+    "backbones": (
+        "Backbones with wavelets",
+        "CPU seconds of a forward pass against the same network without wavelets: `python benchmarks/backbones.py "
+        "overhead`.",
+        _backbones,
+    ),
+    "recognition_heads": (
+        "Recognition heads with a million classes",
+        "One training step of each head, and of a plain linear layer: `python benchmarks/recognition_heads.py`.",
+        lambda results: import_module("recognition_heads").table(results["heads"]),
+    ),
+    "recognition_runs": (
+        "Recognition heads on small sets",
+        "One small network and the same steps for each head, on Omniglot and ORL: `python "
+        "benchmarks/recognition_runs.py --data FOLDER`.",
+        _by_markdown("recognition_runs"),
+    ),
+}
+"""Prefix of the result files -> title, what is measured, and what renders it. The pages are in this order."""
