@@ -18,19 +18,13 @@ Results = Mapping[str, Any]
 
 
 def pages() -> dict[str, str]:
-    """Name of a page -> its text, one for each benchmark that has results, and the index.
-
-    Raises:
-        KeyError: results of a benchmark that no page is written for: add it to :data:`PAGES`.
-    """
+    """Name of a page -> its text, one for each benchmark that has results, and the index."""
     files: dict[str, list[Path]] = {}
     for path in sorted(RESULTS.glob("*.json"), reverse=True):  # the newest first
         files.setdefault(path.stem[: -len("-2026-01-01")], []).append(path)
-    if unknown := sorted(set(files) - set(PAGES)):
-        raise KeyError(f"benchmarks/results holds {', '.join(unknown)}, for which docs/benchmark_pages.py has no page")
     made = {}
-    for name in (n for n in PAGES if n in files):
-        title, about, render = PAGES[name]
+    for name in [*(n for n in PAGES if n in files), *sorted(files.keys() - PAGES.keys())]:
+        title, about, render = PAGES.get(name) or _plain_page(name)
         parts = [f"# {title}\n\n{about}\n"]
         for path in files[name]:
             results = json.loads(path.read_text(encoding="utf-8"))
@@ -47,7 +41,39 @@ def pages() -> dict[str, str]:
     return made
 
 
+def _plain_page(name: str) -> tuple[str, str, Callable[[Results], str]]:
+    """For results that nothing here knows: what is a row becomes one, under the names that the file has."""
+    title = name.replace("_", " ").replace("-", " ").capitalize()
+    return (
+        title,
+        f"What is measured and how stands in `benchmarks/README.md` and at the head of the `{name}` program.",
+        _rows,
+    )
+
+
+def _rows(results: Results) -> str:
+    tables = []
+    for key, value in results.items():
+        if key in ("machine", "versions", "settings", "setup"):
+            continue
+        cells = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        rows = [
+            ({} if isinstance(value, list) else {key: which}) | cell for which, cell in cells if isinstance(cell, dict)
+        ]
+        names = list(dict.fromkeys(n for row in rows for n, v in row.items() if not isinstance(v, dict | list)))
+        if rows and names:
+            tables.append(_grid(names, [[_shown(row.get(n, "")) for n in names] for row in rows]))
+    alone = [[key, _shown(value)] for key, value in results.items() if isinstance(value, str | int | float)]
+    return "\n\n".join([*([_grid(["", ""], alone)] if alone else []), *tables])
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value).replace("|", "\\|")
+
+
 def _context(results: Results) -> str:
+    if "machine" not in results:
+        return "The file does not name its machine."
     machine, versions = results["machine"], dict(results.get("versions", {}))
     if "torch" in results:
         versions["torch"] = results["torch"]

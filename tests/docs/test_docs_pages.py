@@ -124,13 +124,20 @@ def test_every_benchmark_with_results_has_a_page_with_its_numbers(generated):
     assert all(f"{row['error_mm']:.3f}" in page for row in found["rows"])
 
 
-def test_a_result_without_a_page_is_refused(monkeypatch, tmp_path):
+def test_results_that_no_page_was_written_for_are_shown_plainly(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     pages = program("benchmark_pages")
-    (tmp_path / "unheard-2026-01-01.json").write_text("{}")
+    (tmp_path / "new_thing-2026-01-01.json").write_text(
+        json.dumps(
+            {"rounds": 3, "rows": [{"method": "a", "cpu_s": 1.23456, "runs": [1, 2]}], "cases": {"x": {"f1": 0.5}}}
+        )
+    )
     monkeypatch.setattr(pages, "RESULTS", tmp_path)
-    with pytest.raises(KeyError, match="unheard"):
-        pages.pages()
+    page = pages.pages()["new_thing"]
+    assert page.startswith("# New thing")
+    assert "| rounds | 3 |" in page
+    assert "| a | 1.235 |" in page
+    assert "| x | 0.5 |" in page
 
 
 def test_commands_options_and_cards_are_made_from_what_is_there(generated):
