@@ -37,6 +37,34 @@ def bright_is_fibre(tmp_path_factory) -> Path:
     return save_weights(model, tmp_path_factory.mktemp("weights") / "bright.safetensors", provenance="made by a test")
 
 
+@pytest.fixture(scope="session")
+def workers():
+    """A Dask cluster of two processes on this machine; its start costs seconds, so that tests share it."""
+    from medwave.scale import open_workers
+
+    with open_workers("local:2", threads=1) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def bucket():
+    """A bucket of moto's S3 server on this machine, as a URL; processes that start later find it too."""
+    moto = pytest.importorskip("moto.server", reason="moto's S3 server is not installed")
+    botocore = pytest.importorskip("botocore.session")
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (
+            ("AWS_ENDPOINT_URL", f"http://{host}:{port}"), ("AWS_ACCESS_KEY_ID", "test"),
+            ("AWS_SECRET_ACCESS_KEY", "test"), ("AWS_DEFAULT_REGION", "us-east-1"),
+        ):  # fmt: skip
+            patch.setenv(name, value)
+        botocore.Session().create_client("s3").create_bucket(Bucket="volumes")
+        yield "s3://volumes"
+    server.stop()
+
+
 @pytest.fixture(autouse=True)
 def one_seed() -> None:
     torch.manual_seed(0)

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from medwave.cli.options import OUTPUT, file_option, with_options
-from medwave.cli.progress import command_line, item_progress, resumable
+from medwave.cli.options import CLUSTER, OUTPUT, file_option, with_options
+from medwave.cli.progress import command_line, item_progress, resumable, workers_of
 from medwave.workflows.options_cohort import CohortOptions, PropagateOptions, TemplateOptions
 
 SUFFIX = Annotated[str, typer.Option("--suffix", help="Images to take from a BIDS dataset.")]
@@ -34,6 +34,7 @@ def batch(
         Optional[str],  # noqa: UP045  typer needs the old form
         typer.Option("--bids-space", help="Label of the template in BIDS names, such as MNI152NLin2009cAsym."),
     ] = None,
+    cluster: CLUSTER = None,
     *,
     options: CohortOptions,
 ) -> None:
@@ -54,11 +55,15 @@ def batch(
     if template_labels is not None and template is None:
         raise InputError(f"{template_labels}: --template-labels belongs to --to-template; name both")
     items = cohort_pairs(source, template=template, template_labels=template_labels, all_pairs=all_pairs, suffix=suffix)
-    with resumable(), item_progress(_result) as on_outcome:
+    with (
+        resumable(),
+        workers_of(cluster, threads=options.threads, device=options.device) as workers,
+        item_progress(_result) as on_outcome,
+    ):
         outcomes = register_cohort(
             items, output, weights=weights, options=options, space=bids_space, command_line=command_line(),
             bids_source=source if source.is_dir() and is_bids(source) else None,
-            on_outcome=on_outcome,
+            on_outcome=on_outcome, workers=workers,
         )  # fmt: skip
     typer.echo(f"index: {output / INDEX}")
     failed = sum(outcome.status == FAILED for outcome in outcomes)

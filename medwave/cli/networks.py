@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from medwave.cli.neurons import counts, show_warnings
-from medwave.cli.options import OUTPUT, file_option, with_options
-from medwave.cli.progress import block_progress, command_line, resumable
-from medwave.workflows.options_neurons import ReconstructOptions, SegmentOptions
+from medwave.cli.options import CLUSTER, DRY_RUN, OUTPUT, file_option, with_options
+from medwave.cli.progress import block_progress, command_line, item_bar, resumable, workers_of
+from medwave.workflows.options_neurons import ConvertVolumeOptions, ReconstructOptions, SegmentOptions
 
 if TYPE_CHECKING:
     from medwave.workflows.reconstruct_batch import Item
     from medwave.workflows.segment import Segmentation
 
-_KINDS = "TIFF, folder of slices, v3draw, v3dpbd, OME-Zarr, NIfTI, NRRD or MHA volume."
-VOLUME = Annotated[Path, typer.Argument(metavar="VOLUME", help=_KINDS)]
+_KINDS = "TIFF, folder of slices, v3draw, v3dpbd, OME-Zarr (also s3://...), NIfTI, NRRD or MHA volume."
+VOLUME = Annotated[str, typer.Argument(metavar="VOLUME", help=_KINDS)]
 _WEIGHTS = "Weights of a fibre network (safetensors); those of medwave when left out."
 
 
@@ -27,6 +27,8 @@ def segment(
     volume: VOLUME,
     output: OUTPUT,
     weights: file_option("--weights", _WEIGHTS) = None,
+    cluster: CLUSTER = None,
+    dry_run: DRY_RUN = False,
     *,
     options: SegmentOptions,
 ) -> None:
@@ -36,10 +38,18 @@ def segment(
     """
     from medwave.workflows.segment import segment as run
 
-    with resumable(), block_progress() as (on_stage, on_progress):
+    if dry_run:
+        with workers_of(cluster, threads=options.threads, device=options.device) as workers:
+            _show_plan(volume, weights, options, workers)
+        return
+    with (
+        resumable(),
+        workers_of(cluster, threads=options.threads, device=options.device) as workers,
+        block_progress() as (on_stage, on_progress),
+    ):
         result = run(
             volume, output, weights=weights, options=options, command_line=command_line(),
-            on_stage=on_stage, on_progress=on_progress,
+            on_stage=on_stage, on_progress=on_progress, workers=workers,
         )  # fmt: skip
     _show(result)
 
@@ -47,7 +57,7 @@ def segment(
 @with_options(ReconstructOptions)
 def reconstruct(
     volumes: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
             metavar="VOLUME...",
             help=f"{_KINDS} Several of them, a folder of them, or a CSV table with a column volume (gold and name "
@@ -57,6 +67,8 @@ def reconstruct(
     output: OUTPUT,
     gold: file_option("--gold", "SWC file of the true tree, to score the trace with.") = None,
     weights: file_option("--weights", _WEIGHTS) = None,
+    cluster: CLUSTER = None,
+    dry_run: DRY_RUN = False,
     *,
     options: ReconstructOptions,
 ) -> None:
@@ -69,23 +81,27 @@ def reconstruct(
     from medwave.workflows.reconstruct_batch import batch_items
 
     items = batch_items(volumes)
-    if items is None:
-        _reconstruct_one(volumes[0], output, gold, weights, options)
-        return
-    if gold is not None:
+    if items is not None and gold is not None:
         raise InputError(f"{gold}: --gold is for one volume; for a batch give a table with the columns volume and gold")
-    _reconstruct_all(items, output, weights, options)
+    with workers_of(cluster, threads=options.threads, device=options.device) as workers:
+        if dry_run:
+            for volume in [volumes[0]] if items is None else [item.volume for item in items]:
+                _show_plan(volume, weights, options, workers)
+        elif items is None:
+            _reconstruct_one(volumes[0], output, gold, weights, options, workers)
+        else:
+            _reconstruct_all(items, output, weights, options, workers)
 
 
 def _reconstruct_one(
-    volume: Path, output: Path, gold: Path | None, weights: Path | None, options: ReconstructOptions
+    volume: str, output: Path, gold: Path | None, weights: Path | None, options: ReconstructOptions, workers: Any
 ) -> None:
     from medwave.workflows.reconstruct import reconstruct as run
 
     with resumable(), block_progress() as (on_stage, on_progress):
         result = run(
             volume, output, gold=gold, weights=weights, options=options, command_line=command_line(),
-            on_stage=on_stage, on_progress=on_progress,
+            on_stage=on_stage, on_progress=on_progress, workers=workers,
         )  # fmt: skip
     show_warnings(result.warnings)
     typer.echo(counts(result.tree, options.units))
@@ -95,11 +111,15 @@ def _reconstruct_one(
             f"against {gold}: precision {found.precision:.3f}, recall {found.recall:.3f}, F1 {found.f1:.3f}, "
             f"ESA {distances.esa:.3f}"
         )
-    for name in ("probability.ome.zarr", "mask.ome.zarr", "tree.swc", "report.html"):
+    typer.echo(f"probability: {result.segmentation.probability}")
+    typer.echo(f"mask: {result.segmentation.mask}")
+    for name in ("tree.swc", "report.html"):
         typer.echo(f"{name.split('.')[0]}: {result.folder / name}")
 
 
-def _reconstruct_all(items: Sequence[Item], output: Path, weights: Path | None, options: ReconstructOptions) -> None:
+def _reconstruct_all(
+    items: Sequence[Item], output: Path, weights: Path | None, options: ReconstructOptions, workers: Any
+) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -111,7 +131,7 @@ def _reconstruct_all(items: Sequence[Item], output: Path, weights: Path | None, 
         results = reconstruct_batch(
             items, output, weights=weights, options=options, command_line=command_line(),
             on_item=lambda item, number: on_stage(f"{item.name}, {number + 1} of {len(items)}"),
-            on_stage=on_stage, on_progress=on_progress,
+            on_stage=on_stage, on_progress=on_progress, workers=workers,
         )  # fmt: skip
     table = Table("volume", "status", "length", "F1", "ESA")
     for result in results:
@@ -125,6 +145,21 @@ def _reconstruct_all(items: Sequence[Item], output: Path, weights: Path | None, 
     if failed:
         typer.echo(f"medwave: {len(failed)} of {len(results)} volumes failed", err=True)
         raise typer.Exit(1)
+
+
+@with_options(ConvertVolumeOptions)
+def convert_volume(
+    volume: Annotated[str, typer.Argument(metavar="VOLUME", help=f"{_KINDS[:-1]}, or a folder of TeraFly.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="OME-Zarr to make, a folder or s3://...")],
+    *,
+    options: ConvertVolumeOptions,
+) -> None:
+    """Convert VOLUME to OME-Zarr with a pyramid, in memory that does not grow with it."""
+    from medwave.workflows.convert_volume import convert_volume as run
+
+    with item_bar("convert") as on_progress:
+        made = run(volume, output, options=options, on_progress=on_progress)
+    typer.echo(f"volume: {made}")
 
 
 def demo_neuron(
@@ -154,6 +189,25 @@ def demo_neuron(
 
 def _short(value: Any) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _show_plan(volume: str | Path, weights: Path | None, options: SegmentOptions, workers: Any) -> None:
+    """What a segmentation will take, a line per fact."""
+    from medwave.workflows.segment_plan import plan_segmentation
+
+    plan = plan_segmentation(volume, weights=weights, options=options, workers=workers)
+    size = " x ".join(map(str, plan.region.shape))
+    busy = "all cubes looked at are empty" if plan.predict_s is None else f"predicted in {plan.predict_s:.3g} s"
+    typer.echo(f"volume: {volume}, {size} voxels (z y x) to segment")
+    typer.echo(f"tasks: {plan.tasks}, of {plan.blocks} blocks; {plan.slots} at a time")
+    typer.echo(
+        f"cubes: {plan.cubes}, {plan.cubes / plan.cubes_once:.2f} times as many as without tasks; about "
+        f"{plan.empty_share:.0%} empty"
+    )
+    typer.echo(f"in: {plan.bytes_in / 1e9:.3g} GB read; out: at most {plan.bytes_out / 1e9:.3g} GB before compression")
+    typer.echo(f"memory: {plan.task_bytes / 1e9:.2g} GB for a worker")
+    typer.echo(f"probe: a cube read in {plan.read_s:.3g} s, {busy}")
+    typer.echo(f"expected: {plan.hours:.3g} hours")
 
 
 def _show(result: Segmentation) -> None:

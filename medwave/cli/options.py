@@ -18,6 +18,21 @@ from medwave.core.optional import require
 
 OUTPUT = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results; made when absent.")]
 
+CLUSTER = Annotated[
+    Optional[str],  # noqa: UP045  typer needs the old form
+    typer.Option(
+        "--cluster",
+        metavar="WHERE",
+        help="Work on many processes by Dask: local, local:N, tcp://HOST:PORT of a scheduler, or slurm:FILE.yaml "
+        "(pbs, lsf) for jobs of a queue.",
+    ),
+]
+
+DRY_RUN = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Only say what it takes: tasks, bytes, memory, and hours from a timed probe."),
+]
+
 
 def file_option(name: str, text: str) -> Any:
     """An option that takes one file."""

@@ -102,6 +102,39 @@ def item_progress(result: Callable[[Any], str]) -> Iterator[Callable[[Any, Any],
 
 
 @contextlib.contextmanager
+def item_bar(name: str) -> Iterator[Callable[[int, int], None]]:
+    """A callback for how much of a work is done, and how much there is: a bar on a terminal, else nothing."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda done, total: None
+        return
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task(name, total=None)
+        yield lambda done, total: bar.update(task, total=total, completed=done)
+
+
+@contextlib.contextmanager
+def workers_of(cluster: str | None, *, threads: int = 0, device: str = "cpu") -> Iterator[Any]:
+    """The workers of ``--cluster``, whose dashboard is named, or None without it."""
+    if cluster is None:
+        yield None
+        return
+    from medwave.scale import open_workers
+
+    devices = 0
+    if device == "cuda":
+        import torch
+
+        devices = torch.cuda.device_count()
+    with open_workers(cluster, threads=threads, devices=devices) as workers:
+        typer.echo(f"medwave: dashboard: {workers.dashboard}", err=True)
+        yield workers
+
+
+@contextlib.contextmanager
 def resumable() -> Iterator[None]:
     """Say on Ctrl-C that the same command goes on."""
     try:
@@ -114,7 +147,8 @@ def resumable() -> Iterator[None]:
 def describe_blocks(at: Any) -> str:
     """Progress in words."""
     left = "" if at.seconds_left is None else f", about {_duration(at.seconds_left)} left"
-    return f"segment, {at.done} of {at.total} blocks{left}"
+    speed = "" if at.voxels_per_s is None else f", {at.voxels_per_s / 1e6:.3g} Mvoxel/s"
+    return f"segment, {at.done} of {at.total} blocks{speed}{left}"
 
 
 class _BlockLines:

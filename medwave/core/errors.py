@@ -37,6 +37,10 @@ class DeviceError(MedwaveError, RuntimeError):
     """The requested device is not there."""
 
 
+class ClusterError(MedwaveError, RuntimeError):
+    """A cluster cannot be reached or started, or went away."""
+
+
 class MissingPackageError(MedwaveError, ImportError):
     """An optional package is not installed; the message carries the pip line."""
 

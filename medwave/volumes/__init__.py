@@ -24,6 +24,8 @@ __getattr__, __dir__ = exports(
         "canonical": "medwave.volumes.checks",
         "check_image": "medwave.volumes.checks",
         "create_ome_zarr": "medwave.volumes.ome_zarr_write",
+        "fill_level": "medwave.volumes.ome_zarr_write",
+        "level_shapes": "medwave.volumes.ome_zarr_write",
         "m3z_command": "medwave.volumes.freesurfer",
         "nifti_bytes": "medwave.volumes.nifti",
         "open_stack": "medwave.volumes.open",

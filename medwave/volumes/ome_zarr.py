@@ -23,6 +23,7 @@ import numpy.typing as npt
 from medwave.core.errors import GeometryError, InputError, VolumeFormatError
 from medwave.core.files import StrPath
 from medwave.core.optional import require
+from medwave.volumes.location import METADATA_FILES, location, reached
 from medwave.volumes.stack import (
     Box,
     LazyVolume,
@@ -34,8 +35,6 @@ from medwave.volumes.stack import (
     one_line,
 )
 
-METADATA_FILES = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
-
 
 def zarr_package() -> ModuleType:
     """The zarr package, or the pip line that brings it."""
@@ -43,8 +42,9 @@ def zarr_package() -> ModuleType:
 
 
 def is_zarr(path: StrPath) -> bool:
-    """Whether the folder is a zarr store."""
-    return any((Path(path) / name).is_file() for name in METADATA_FILES)
+    """Whether the folder or URL is a zarr store."""
+    with reached(path):
+        return any((location(path) / name).is_file() for name in METADATA_FILES)
 
 
 def open_zarr(path: StrPath, *, channel: int = 0, level: int = 0) -> LazyVolume:
@@ -56,9 +56,10 @@ def open_zarr(path: StrPath, *, channel: int = 0, level: int = 0) -> LazyVolume:
         InputError: when it lacks the channel or the level.
         MissingPackageError: when zarr is not installed.
     """
-    folder = Path(path)
     zarr_package()
-    image = find_image(folder)
+    folder = location(path)
+    with reached(path):
+        image = find_image(folder)
     if image is None:
         check_channel(str(folder), channel, 1)
         if level != 0:

@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,8 @@ import numpy as np
 import numpy.typing as npt
 
 from medwave.core.errors import GeometryError, InputError, MedwaveError, OutputError
-from medwave.core.files import StrPath, write_json
+from medwave.core.files import StrPath
+from medwave.volumes.location import is_url, location, put_json, remove_store
 from medwave.volumes.ome_zarr import find_image, is_zarr, open_array, open_zarr, zarr_package
 from medwave.volumes.stack import Box, Shape3, Spacing, check_box, check_dtype, check_shape, check_spacing_um
 
@@ -40,6 +40,7 @@ class OmeZarrImage:
     Attributes:
         path: the folder of the image.
         shape, chunks: voxels along z, y, x.
+        files: voxels of what is stored as one file: a shard, or a chunk.
         dtype: type of the values.
         spacing_um: voxel size along z, y, x in micrometres, or None.
     """
@@ -47,9 +48,11 @@ class OmeZarrImage:
     def __init__(self, path: StrPath) -> None:
         """Open an existing one, such as a run that was interrupted."""
         with open_zarr(path) as volume:
-            self.path, self.shape, self.dtype = Path(path), volume.shape, volume.dtype
+            self.path, self.shape, self.dtype = location(path), volume.shape, volume.dtype
             self.chunks, self.spacing_um = volume.chunks, volume.spacing_um
         self._array = open_array(_level_paths(self.path)[0], "r+")
+        z, y, x = (self._array.shards or self._array.chunks)[-3:]
+        self.files: Shape3 = (z, y, x)
         if self._array.ndim != 3:
             raise InputError(f"{path}: only images with axes z, y, x are written to, this has {self._array.ndim} axes")
 
@@ -81,6 +84,7 @@ def create_ome_zarr(
     dtype: npt.DTypeLike,
     *,
     chunks: Sequence[int] = (64, 64, 64),
+    shards: Sequence[int] | None = None,
     spacing_um: Sequence[float] | None = None,
     levels: int | None = None,
     version: str = "0.4",
@@ -89,36 +93,43 @@ def create_ome_zarr(
     """Make an OME-Zarr image whose blocks are then written one by one; see :func:`build_pyramid` for the end.
 
     Args:
-        path: the folder to make, by custom ending in ``.ome.zarr``.
+        path: the folder or URL to make, by custom ending in ``.ome.zarr``.
         shape: voxels along z, y, x.
         dtype: integer or float type.
         chunks: voxels of a chunk along z, y, x.
+        shards: voxels of a file along z, y, x that holds many chunks, rounded up to whole chunks; one chunk a file
+            when left out. Shards need NGFF 0.5, and blocks that share one may not be written at the same time.
         spacing_um: voxel size along z, y, x, or None when unknown.
         levels: how many resolutions at most; one chunk that holds the whole volume is the last in any case.
         version: NGFF "0.4" (zarr v2, which most viewers read) or "0.5" (zarr v3).
         overwrite: replace an OME-Zarr that is there.
 
     Raises:
-        InputError: when the version or levels are unknown.
+        InputError: when the version or levels are unknown, or shards meet NGFF 0.4.
         GeometryError: when shape, chunks or spacing are unusable.
         OutputError: when it is there already, or cannot be written.
         MissingPackageError: when zarr is not installed.
     """
     zarr_package()
-    folder = Path(path)
+    folder = location(path)
     size, kind = check_shape(str(folder), shape), check_dtype(str(folder), dtype)
     block = _check_chunks(folder, size, chunks)
     spacing = None if spacing_um is None else check_spacing_um(str(folder), spacing_um)
     if version not in VERSIONS:
         raise InputError(f'{folder}: the NGFF version is "0.4" or "0.5", got "{version}"')
+    if shards is not None and version == "0.4":
+        raise InputError(f"{folder}: only NGFF 0.5 has shards; leave them out, or ask for version 0.5")
     if levels is not None and levels < 1:
         raise InputError(f"{folder}: an image has at least one level, got {levels}")
     _clear(folder, overwrite)
     factors = _factors(size, block, spacing, levels)
     with _written(folder):
-        folder.mkdir()
+        if not is_url(folder):
+            folder.mkdir()
         for level, factor in enumerate(factors):
-            _create_array(folder / str(level), _reduced(size, factor), kind, block, version)
+            reduced = _reduced(size, factor)
+            files = None if shards is None else _shards(folder, reduced, block, shards)
+            _create_array(folder / str(level), reduced, kind, block, files, version)
         _write_metadata(folder, factors, spacing, version)
     return OmeZarrImage(folder)
 
@@ -134,18 +145,54 @@ def build_pyramid(path: StrPath, *, method: str = "mean") -> None:
         InputError: when the method is unknown.
         OutputError: when it cannot be written.
     """
+    for level, shape in list(enumerate(level_shapes(path)))[1:]:
+        fill_level(path, level, [slice(0, n) for n in shape], method=method)
+
+
+def level_shapes(path: StrPath) -> list[Shape3]:
+    """Voxels along z, y, x of each level of an image made by :func:`create_ome_zarr`, the finest first."""
+    shapes = []
+    for level in _level_paths(location(path)):
+        z, y, x = open_array(level, "r").shape
+        shapes.append((z, y, x))
+    return shapes
+
+
+def fill_level(path: StrPath, level: int, box: Sequence[slice], *, method: str = "mean") -> None:
+    """Fill a box of a level from the level before, as :func:`build_pyramid` does all of it.
+
+    Args:
+        path: an image made by :func:`create_ome_zarr`.
+        level: 1 or more.
+        box: begins and ends at files of the level (shards, or chunks), or at its border.
+        method: as for :func:`build_pyramid`.
+
+    Raises:
+        InputError: when the method or the level is unknown.
+        GeometryError: when the box reaches outside.
+        OutputError: when it cannot be written.
+    """
     if method not in METHODS:
         raise InputError(f'{path}: a level is the "mean" or "max" of the one before, got "{method}"')
-    arrays = [open_array(level, "r+") for level in _level_paths(Path(path))]
-    for fine, coarse in itertools.pairwise(arrays):
-        factor = [math.ceil(a / b) for a, b in zip(fine.shape, coarse.shape, strict=True)]
-        for box in _blocks(coarse.shape, coarse.chunks):
+    paths = _level_paths(location(path))
+    if not 1 <= level < len(paths):
+        raise InputError(f"{path}: levels 1 to {len(paths) - 1} are made of others, got {level}")
+    fine, coarse = open_array(paths[level - 1], "r"), open_array(paths[level], "r+")
+    factor = [math.ceil(a / b) for a, b in zip(fine.shape, coarse.shape, strict=True)]
+    for file in _blocks(check_box(str(path), coarse.shape, box), coarse.shards or coarse.chunks):
+        values = None
+        for part in _blocks(file, coarse.chunks):
             source = tuple(
-                slice(s.start * f, min(s.stop * f, n)) for s, f, n in zip(box, factor, fine.shape, strict=True)
+                slice(s.start * f, min(s.stop * f, n)) for s, f, n in zip(part, factor, fine.shape, strict=True)
             )
-            if _stored(fine, source):
-                with _written(path):
-                    coarse[box] = _reduce(np.asarray(fine[source]), factor, method)
+            if _stored(paths[level - 1], fine, source):
+                if values is None:
+                    values = np.zeros([s.stop - s.start for s in file], coarse.dtype)
+                inside = tuple(slice(p.start - f.start, p.stop - f.start) for p, f in zip(part, file, strict=True))
+                values[inside] = _reduce(np.asarray(fine[source]), factor, method)
+        if values is not None:
+            with _written(path):
+                coarse[file] = values
 
 
 def _check_chunks(folder: Path, shape: Shape3, chunks: Sequence[int]) -> Shape3:
@@ -156,15 +203,15 @@ def _check_chunks(folder: Path, shape: Shape3, chunks: Sequence[int]) -> Shape3:
 
 
 def _clear(folder: Path, overwrite: bool) -> None:
-    if not folder.parent.is_dir():
+    if not is_url(folder) and not folder.parent.is_dir():
         raise OutputError(f"{folder}: the folder {folder.parent} does not exist; create it first")
-    if not folder.exists():
+    if not (is_zarr(folder) if is_url(folder) else folder.exists()):
         return
     if not (overwrite and is_zarr(folder)):
         way_out = "choose another name" if overwrite else "choose another name or ask to overwrite it"
         raise OutputError(f"{folder}: it exists already; {way_out}")
     with _written(folder):
-        shutil.rmtree(folder)
+        remove_store(folder)
 
 
 def _factors(shape: Shape3, chunks: Shape3, spacing: Spacing | None, levels: int | None) -> list[Shape3]:
@@ -187,7 +234,17 @@ def _reduced(shape: Shape3, factor: Shape3) -> Shape3:
     return z, y, x
 
 
-def _create_array(path: Path, shape: Shape3, dtype: np.dtype[Any], chunks: Shape3, version: str) -> None:
+def _shards(folder: Path, shape: Shape3, chunks: Shape3, shards: Sequence[int]) -> Shape3:
+    """Whole chunks that make up a shard, no more than the array has."""
+    if len(shards) != 3 or min(shards) < 1:
+        raise GeometryError(f"{folder}: shards are three sizes along z, y and x of at least 1, got {tuple(shards)}")
+    z, y, x = (c * -(-min(int(s), n) // c) for s, n, c in zip(shards, shape, chunks, strict=True))
+    return z, y, x
+
+
+def _create_array(
+    path: Path, shape: Shape3, dtype: np.dtype[Any], chunks: Shape3, shards: Shape3 | None, version: str
+) -> None:
     zarr = zarr_package()
     old = version == "0.4"
     if old:
@@ -201,6 +258,7 @@ def _create_array(path: Path, shape: Shape3, dtype: np.dtype[Any], chunks: Shape
         shape=shape,
         dtype=dtype,
         chunks=chunks,
+        shards=shards,
         compressors=[compressor],
         fill_value=0,
         zarr_format=2 if old else 3,
@@ -224,11 +282,11 @@ def _write_metadata(folder: Path, factors: list[Shape3], spacing: Spacing | None
         "datasets": datasets,
     }
     if version == "0.4":
-        write_json(folder / ".zattrs", {"multiscales": [{"version": version, **image}]})
-        write_json(folder / ".zgroup", {"zarr_format": 2})
+        put_json(folder / ".zattrs", {"multiscales": [{"version": version, **image}]})
+        put_json(folder / ".zgroup", {"zarr_format": 2})
     else:
         attributes = {"ome": {"version": version, "multiscales": [image]}}
-        write_json(folder / "zarr.json", {"zarr_format": 3, "node_type": "group", "attributes": attributes})
+        put_json(folder / "zarr.json", {"zarr_format": 3, "node_type": "group", "attributes": attributes})
 
 
 def _level_paths(folder: Path) -> list[Path]:
@@ -238,15 +296,16 @@ def _level_paths(folder: Path) -> list[Path]:
     return [folder / str(dataset["path"]) for dataset in image["datasets"]]
 
 
-def _blocks(shape: Sequence[int], chunks: Sequence[int]) -> Iterator[Box]:
-    axes = [[slice(a, min(a + c, n)) for a in range(0, n, c)] for n, c in zip(shape, chunks, strict=True)]
+def _blocks(box: Box, chunks: Sequence[int]) -> Iterator[Box]:
+    """The parts of a box that begins at a chunk, chunk by chunk."""
+    axes = [[slice(a, min(a + c, s.stop)) for a in range(s.start, s.stop, c)] for s, c in zip(box, chunks, strict=True)]
     yield from itertools.product(*axes)  # type: ignore[misc]
 
 
-def _stored(array: Any, box: Sequence[slice]) -> bool:
-    """Whether any chunk of a box is on disk."""
-    root = Path(array.store.root) / array.path
-    spans = [range(s.start // c, math.ceil(s.stop / c)) for s, c in zip(box, array.chunks, strict=True)]
+def _stored(root: Path, array: Any, box: Sequence[slice]) -> bool:
+    """Whether any chunk of a box may be stored: its file is there."""
+    files = array.shards or array.chunks
+    spans = [range(s.start // c, math.ceil(s.stop / c)) for s, c in zip(box, files, strict=True)]
     return any((root / array.metadata.encode_chunk_key(at)).exists() for at in itertools.product(*spans))
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from medwave.core.errors import InputError, MissingFileError, VolumeFormatError
 from medwave.core.files import StrPath, input_file
+from medwave.volumes.location import is_url, location
 from medwave.volumes.stack import LazyVolume, check_channel, check_spacing_um
 
 TIFF_ENDINGS = (".tif", ".tiff", ".btf", ".tf8", ".lsm")
@@ -32,9 +33,10 @@ def open_stack(
     """Open a volume for reading boxes of it.
 
     Args:
-        path: a multi-page TIFF (ImageJ, OME and BigTIFF too), a folder of numbered slices, ``.v3draw``,
-            ``.v3dpbd``, a folder with OME-Zarr (NGFF 0.4 or 0.5) or a plain 3-D zarr array, or NIfTI, MGZ, NRRD and
-            MetaImage. ``.v3dpbd`` and the last four are read whole; all others only where boxes are asked for.
+        path: a multi-page TIFF (ImageJ, OME and BigTIFF too), a folder of numbered slices, a folder of TeraFly,
+            ``.v3draw``, ``.v3dpbd``, a folder with OME-Zarr (NGFF 0.4 or 0.5) or a plain 3-D zarr array, or NIfTI, MGZ,
+            NRRD and MetaImage. ``.v3dpbd`` and the last four are read whole; all others only where boxes are asked for.
+            Zarr is read from URLs too (:mod:`medwave.volumes.location`).
         channel: which channel, counted from 0.
         level: which resolution of an OME-Zarr, 0 being the finest.
         axes: what the axes of a TIFF mean when its own labels are wrong or absent, in file order, such as ``"ZYX"``
@@ -54,7 +56,7 @@ def open_stack(
     """
     if spacing_um is not None:
         check_spacing_um(str(path), spacing_um)
-    volume = _open(Path(path), channel, level, axes)
+    volume = _open(location(path), channel, level, axes)
     if spacing_um is not None:
         volume.spacing_um = check_spacing_um(volume.path, spacing_um)
     volume.reopen = functools.partial(
@@ -64,11 +66,17 @@ def open_stack(
 
 
 def is_stack(path: StrPath) -> bool:
-    """Whether the name is one that :func:`open_stack` reads: a known ending, or a folder."""
-    return Path(path).is_dir() or str(path).lower().endswith(TIFF_ENDINGS + V3D_ENDINGS + WHOLE_ENDINGS)
+    """Whether the name is one that :func:`open_stack` reads: a known ending, a folder, or a URL."""
+    return is_url(path) or Path(path).is_dir() or str(path).lower().endswith(TIFF_ENDINGS + V3D_ENDINGS + WHOLE_ENDINGS)
 
 
 def _open(path: Path, channel: int, level: int, axes: str | None) -> LazyVolume:
+    if is_url(path):
+        from medwave.volumes.ome_zarr import open_zarr
+
+        if axes is not None:
+            raise InputError(f"{path}: axes are given for TIFF files only; leave them out")
+        return open_zarr(path, channel=channel, level=level)
     if not path.exists():
         raise MissingFileError(f"{path}: no such file or folder; check the name")
     name = path.name.lower()
@@ -83,6 +91,10 @@ def _open(path: Path, channel: int, level: int, axes: str | None) -> LazyVolume:
         raise InputError(f"{path}: only an OME-Zarr has resolution levels; leave level at 0")
     if path.is_dir():
         from medwave.volumes.slices import open_slices
+        from medwave.volumes.terafly import is_terafly, open_terafly
+
+        if is_terafly(path):
+            return open_terafly(path, channel=channel)
 
         check_channel(str(path), channel, 1)
         return open_slices(path)

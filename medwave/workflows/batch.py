@@ -3,7 +3,8 @@
 A job is told by an object with three methods (:class:`Work`). With one process everything runs in this one; with
 more, each has a process of its own for many items, started anew (spawn), so that no state of the parent leaks in. A
 process that dies, for want of memory say, costs its own item only; when the parent dies, however suddenly, its
-processes end too, and what they left is made again by the next run.
+processes end too, and what they left is made again by the next run. On a cluster each item is a task, which takes as
+much of the memory of a worker as it says it needs, and goes to another worker when one dies or fails unexpectedly.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from medwave.core.errors import InputError, MedwaveError
 from medwave.core.files import StrPath, input_file, write_text
+from medwave.scale import Workers
 
 DONE, BEFORE, FAILED = "done", "complete before", "failed"
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -80,6 +82,8 @@ def run_items(
     threads: int = 0,
     on_begin: Callable[[T, int], None] | None = None,
     on_outcome: Callable[[Outcome[T], BatchProgress], None] | None = None,
+    workers: Workers | None = None,
+    memory_bytes: Sequence[int] | None = None,
 ) -> list[Outcome[T]]:
     """Work through all items.
 
@@ -91,20 +95,28 @@ def run_items(
         on_begin: told each item and its number, from 0, before it is looked at; with several processes, when one
             takes it.
         on_outcome: told what became of an item, in the order in which they end.
+        workers: of a cluster; ``jobs``, ``threads`` and ``on_begin`` then mean nothing.
+        memory_bytes: that each item needs there.
 
     Returns:
         Outcomes in the order of the items.
     """
     if jobs < 1:
         raise InputError(f"jobs: one or more processes, got {jobs}")
-    clock = _Clock(len(items), jobs, on_outcome)
-    if jobs == 1:
+    clock = _Clock(len(items), jobs if workers is None else workers.slots(), on_outcome)
+    if workers is None and jobs == 1:
         return [clock.note(_attempt(work, item, number, on_begin)) for number, item in enumerate(items)]
     settled: dict[int, Outcome[T]] = {}
     for number, item in enumerate(items):
         if (record := work.known(item)) is not None:
             settled[number] = clock.note(Outcome(item, BEFORE, run=record))
     left = [number for number in range(len(items)) if number not in settled]
+    if workers is not None:
+        needs = 0 if memory_bytes is None else [memory_bytes[number] for number in left]
+        for done in workers.run(_task, [(work, items[number]) for number in left], memory_bytes=needs, name="item"):
+            number = left[done.number]
+            settled[number] = clock.note(done.result or _given_up(work, items[number], done.error, done.attempts))
+        return [settled[number] for number in range(len(items))]
     with _Processes(work, min(jobs, len(left)), threads) as processes:
         for number, outcome in processes.outcomes(items, left, on_begin):
             settled[number] = clock.note(outcome)
@@ -148,6 +160,22 @@ def _outcome(work: Work[T], item: T) -> Outcome[T]:
         said = f"{work.name(item)}: unexpected {type(error).__name__}: {error}"
         return Outcome(item, FAILED, said, wall_s=time.monotonic() - began)
     return Outcome(item, DONE, run=record, wall_s=time.monotonic() - began)
+
+
+def _task(item: tuple[Work[T], T]) -> Outcome[T]:
+    """An item on a cluster; an error that is nobody's fault is left to the cluster, which tries elsewhere."""
+    work, thing = item
+    began = time.monotonic()
+    try:
+        record = work.run(thing)
+    except MedwaveError as error:
+        return Outcome(thing, FAILED, str(error), wall_s=time.monotonic() - began)
+    return Outcome(thing, DONE, run=record, wall_s=time.monotonic() - began)
+
+
+def _given_up(work: Work[T], item: T, error: Exception | None, attempts: int) -> Outcome[T]:
+    said = f"{work.name(item)}: {type(error).__name__}: {error}"
+    return Outcome(item, FAILED, said if attempts == 1 else f"{said} (tried {attempts} times)")
 
 
 class _Processes(Generic[T]):

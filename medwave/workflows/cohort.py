@@ -9,6 +9,7 @@ failed, ``failed.csv`` are written at the end. A cohort from a BIDS dataset is i
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from medwave.core.errors import MedwaveError
 from medwave.core.files import StrPath, json_text, sweep_partial
 from medwave.core.locks import only_run_in
 from medwave.core.provenance import fingerprint
+from medwave.scale import Workers
 from medwave.workflows.batch import FAILED, BatchProgress, Outcome, run_items, threads_each, write_table
 from medwave.workflows.bids import link_results, write_dataset
 from medwave.workflows.cohort_index import SUMMARY_COLUMNS, cohort_rows, summary_row
@@ -28,6 +30,7 @@ from medwave.workflows.run_folder import MARK, result_folder
 
 RUNS, INDEX, SUMMARY, FAILURES = "runs", "index.html", "summary.csv", "failed.csv"
 PREVIEW = "preview.jpg"
+_PROCESS_BYTES, _BYTES_PER_VOXEL, _USUAL_VOXELS = 500_000_000, 60, 256**3
 
 
 def pair_request(files: Mapping[str, StrPath], options: RegisterOptions) -> dict[str, Any]:
@@ -97,6 +100,7 @@ def register_cohort(
     space: str | None = None,
     command_line: str = "",
     on_outcome: Callable[[Outcome[PairItem], BatchProgress], None] | None = None,
+    workers: Workers | None = None,
 ) -> list[Outcome[PairItem]]:
     """Register all pairs; one that fails is noted, and the next one begins.
 
@@ -108,19 +112,27 @@ def register_cohort(
         bids_source: the dataset the items come from: the folder becomes a derivative of it.
         space: label of the template in names of BIDS; letters and digits of its file name when left out.
         on_outcome: as for :func:`medwave.workflows.batch.run_items`.
+        workers: of a cluster (:func:`medwave.scale.open_workers`), in place of processes of this one; all of them read
+            the images and write to the folder under the same names.
 
     Raises:
         OutputError: when the folder or a table cannot be written, or another run works in the folder.
     """
     options = options or CohortOptions()
     jobs = max(1, min(options.jobs, len(items)))
-    each = replace(options.registration, threads=threads_each(options.threads, jobs))
+    threads = threads_each(options.threads, jobs) if workers is None else options.threads or workers.threads
+    each = replace(options.registration, threads=threads)
+    needs = None
+    if workers is not None:
+        items = [everywhere(item) for item in items]
+        needs = [registration_bytes(item) for item in items]
+        weights = None if weights is None else Path(weights).absolute()
     with result_folder(output, RUNS) as folder, only_run_in(folder):
         sweep_partial(folder)
-        work = Registrations(folder / RUNS, each, weights, command_line)
+        work = Registrations(folder.absolute() / RUNS, each, weights, command_line)
         outcomes = run_items(
-            items, work, jobs=jobs, threads=each.threads, on_outcome=on_outcome
-        )  # fmt: skip
+            items, work, jobs=jobs, threads=threads, on_outcome=on_outcome, workers=workers, memory_bytes=needs
+        )
         if bids_source is not None:
             write_dataset(folder, source=Path(bids_source), command_line=command_line)
             for outcome in outcomes:
@@ -128,6 +140,24 @@ def register_cohort(
                     _link(folder, outcome.item, space)
         _write_overview(folder, outcomes, options, command_line)
     return outcomes
+
+
+def everywhere(item: PairItem) -> PairItem:
+    """The item with whole paths, which mean the same in other processes."""
+    return replace(item, files={role: Path(path).absolute() for role, path in item.files.items()})
+
+
+def registration_bytes(item: PairItem) -> int:
+    """Memory that a registration needs, at most: libraries, and both images in working precision."""
+    import nibabel
+
+    voxels = 0
+    for role in ("fixed", "moving"):
+        try:
+            voxels += math.prod(nibabel.load(item.files[role]).shape)  # type: ignore[attr-defined]
+        except Exception:  # another format, or unusable, which the registration itself will say
+            voxels += _USUAL_VOXELS
+    return _PROCESS_BYTES + _BYTES_PER_VOXEL * voxels
 
 
 def _link(folder: Path, item: PairItem, space: str | None) -> None:

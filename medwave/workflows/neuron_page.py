@@ -21,6 +21,7 @@ from medwave.metrics import TraceScores, score_trace
 from medwave.reports import NeuronReport, Projections, project, write_neuron_report
 from medwave.tracing import crop, scale
 from medwave.volumes import open_stack, read_swc, read_swc_units
+from medwave.volumes.location import location
 from medwave.volumes.stack import Spacing
 from medwave.workflows.options import TraceFileOptions
 from medwave.workflows.trace import check_output, trace_file
@@ -85,7 +86,7 @@ def write_neuron_page(
             messages.append(f"{share:.0f} % of the gold tree lie inside the volume; the rest is not counted.")
         scores = score_trace(inside, shown)
     report = NeuronReport(
-        name=Path(volume).name,
+        name=location(volume).name,
         image=image,
         tree=shown,
         probability=_projected(probability, box),

@@ -32,7 +32,14 @@ class SegmentOptions(VolumeOptions):
         choices=("auto", "float32", "bfloat16"),
     )
     device: str = option("cpu", "Where the network runs: cpu, cuda, cuda:1, ...")
-    threads: int = option(0, "CPU threads; 0 takes all that torch would use.")
+    threads: int = option(0, "CPU threads; 0 takes all that torch would use, or what a cluster gives to a task.")
+    store: str | None = option(
+        None, "Folder or URL (such as s3://bucket/run) for the images, in place of the output folder."
+    )
+    shard: int = option(
+        512, "Voxels along each side of the parts that the tasks of a --cluster predict; see --dry-run."
+    )
+    sharded: bool = option(False, "Store each of these parts as one file of many chunks (NGFF 0.5).")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -40,6 +47,8 @@ class SegmentOptions(VolumeOptions):
             raise InputError(f"threshold: a probability between 0 and 1, got {self.threshold}")
         if not 0 <= self.overlap <= 128 or self.overlap % 16:
             raise InputError(f"overlap: 0 to 128 voxels in steps of 16, got {self.overlap}")
+        if self.shard < 128 or self.shard % 128:
+            raise InputError(f"shard: a multiple of 128 voxels, got {self.shard}")
         if self.threads < 0:
             raise InputError(f"threads: a number of threads or 0 for all, got {self.threads}")
 
@@ -54,3 +63,22 @@ class ReconstructOptions(TreeOptions, SegmentOptions):
         "probability times the root of the grey values.",
         choices=("both", "probability", "image"),
     )
+
+
+@dataclass(frozen=True)
+class ConvertVolumeOptions(VolumeOptions):
+    """How a volume becomes an OME-Zarr."""
+
+    chunk: int = option(64, "Voxels along each side of a chunk, what is read at once.")
+    shard: int = option(0, "Voxels along each side of a shard, a file of many chunks (NGFF 0.5); 0: a file per chunk.")
+    ngff: str = option("0.4", "Version of the format without shards; more viewers read 0.4.", choices=("0.4", "0.5"))
+    pyramid: str = option(
+        "mean", "A voxel of a coarser level is the mean or the max of those below.", choices=("mean", "max")
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.chunk < 1:
+            raise InputError(f"chunk: one voxel or more, got {self.chunk}")
+        if self.shard < 0 or self.shard % self.chunk:
+            raise InputError(f"shard: a multiple of the chunk of {self.chunk} voxels, or 0, got {self.shard}")

@@ -27,11 +27,13 @@ import numpy.typing as npt
 from medwave import __version__
 from medwave.core.errors import InputError, MissingFileError
 from medwave.core.files import StrPath, json_text, write_json
-from medwave.core.provenance import Stage, StageClock, fingerprint, versions
+from medwave.core.provenance import Stage, StageClock, versions
 from medwave.core.tree import Tree
 from medwave.models.weights import SHIPPED, shipped_weights
+from medwave.scale import Workers
 from medwave.tracing import topology, translate
 from medwave.volumes import open_stack, read_swc, read_swc_units
+from medwave.volumes.location import fingerprint_at, is_url, location
 from medwave.workflows.neuron_page import write_neuron_page
 from medwave.workflows.options import ScoreOptions
 from medwave.workflows.options_neurons import ReconstructOptions
@@ -94,6 +96,7 @@ def reconstruct(
     command_line: str = "",
     on_stage: Callable[[str], None] | None = None,
     on_progress: Callable[[BlockProgress], None] | None = None,
+    workers: Workers | None = None,
     **changes: Any,
 ) -> Reconstruction:
     """Reconstruct the neurons of a volume into a folder; repeated after an interruption it goes on where it was.
@@ -107,6 +110,7 @@ def reconstruct(
         command_line: the command that repeats the run, for the record.
         on_stage: told the name of each step when it begins.
         on_progress: told about each block of the segmentation.
+        workers: of a cluster, which then segment, as for :func:`medwave.segment`.
 
     Raises:
         MedwaveError: one of its leaves, for an unusable volume, weights, device or gold tree, nothing to trace, or a
@@ -124,7 +128,7 @@ def reconstruct(
             yield
 
     _check(volume, gold, options, notes.append)
-    result = segment_into(Path(output), volume, weights, options, on_stage, on_progress)
+    result = segment_into(Path(output), volume, weights, options, on_stage, on_progress, workers)
     _check_fibre(result, options)
     notes += result.warnings
     options = replace(options, precision=result.options.precision)
@@ -237,9 +241,9 @@ def request(
     own = {name: shipped_weights(name) for name in SHIPPED} if weights is None else {"weights": weights}
     inputs = {"volume": volume, "gold": gold, **own}
     for path in inputs.values():
-        if path is not None and not Path(path).exists():
+        if path is not None and not is_url(path) and not location(path).exists():
             raise MissingFileError(f"{path}: no such file or folder; check the name")
-    seen = {role: None if path is None else fingerprint(path) for role, path in inputs.items()}
+    seen = {role: None if path is None else fingerprint_at(path) for role, path in inputs.items()}
     return json.loads(json_text({**seen, "options": asdict(options)}))
 
 

@@ -15,7 +15,9 @@ from typing import Any
 
 from medwave.core.errors import MedwaveError
 from medwave.core.files import StrPath
+from medwave.scale import Workers
 from medwave.volumes import open_stack
+from medwave.volumes.location import is_url, location
 from medwave.volumes.ome_zarr import is_zarr
 from medwave.volumes.open import is_stack
 from medwave.workflows.batch import (
@@ -99,14 +101,16 @@ def batch_items(sources: Sequence[StrPath]) -> list[Item] | None:
         MissingFileError, InputError: for a table that cannot be read, or lacks a column or a value.
     """
     if len(sources) == 1:
-        source = Path(sources[0])
+        source = location(sources[0])
+        if is_url(source):
+            return None
         if source.suffix.lower() == ".csv":
             return _named(_table(source))
         if source.is_dir() and not is_zarr(source) and source.suffix.lower() != ".zarr":
             found = _volumes_in(source)
             return _named([("", path, None) for path in found]) if found else None
         return None
-    return _named([("", Path(source), None) for source in sources])
+    return _named([("", location(source), None) for source in sources])
 
 
 def reconstruct_batch(
@@ -119,19 +123,20 @@ def reconstruct_batch(
     on_item: Callable[[Item, int], None] | None = None,
     on_stage: Callable[[str], None] | None = None,
     on_progress: Callable[[BlockProgress], None] | None = None,
+    workers: Workers | None = None,
 ) -> list[ItemResult]:
     """Reconstruct volumes one after another; an item that fails is noted, and the next one begins.
 
     Args:
         items: such as :func:`batch_items` gives.
         output: the folder; made when absent.
-        weights, options, command_line, on_stage, on_progress: as for :func:`medwave.reconstruct`.
+        weights, options, command_line, on_stage, on_progress, workers: as for :func:`medwave.reconstruct`.
         on_item: told each item and its number, from 0, when it begins.
 
     Raises:
         OutputError: when the folder or the summary cannot be written.
     """
-    told = {"command_line": command_line, "on_stage": on_stage, "on_progress": on_progress}
+    told = {"command_line": command_line, "on_stage": on_stage, "on_progress": on_progress, "workers": workers}
     results: list[ItemResult] = []
     with result_folder(output) as folder:
 

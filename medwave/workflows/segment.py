@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,15 @@ from medwave.cubes.plan import CubePlan, Triple
 from medwave.engine.fibres import BLOCK, CubeCount, FibrePredictor, blocks_within, fibre_plan, predict_fibres
 from medwave.models import FibreNet, open_network, shipped_weights
 from medwave.models.weights import read_weights_info
+from medwave.scale import Workers
 from medwave.transforms.microscopy import IntensityScale, sampled_scale
-from medwave.volumes import LazyVolume, open_stack
+from medwave.volumes import LazyVolume, OmeZarrImage, open_stack
+from medwave.volumes.location import absolute, fingerprint_at, location
 from medwave.workflows.options_neurons import SegmentOptions
 from medwave.workflows.run_folder import MARK, result_folder
+from medwave.workflows.segment_cluster import mask_on, predict_on
 from medwave.workflows.segment_store import MASK, PROBABILITY, SegmentStore, as_bytes, keep_input, write_mask
+from medwave.workflows.segment_tasks import ShardWork, precision_there
 
 
 @dataclass(frozen=True)
@@ -40,11 +45,13 @@ class BlockProgress:
     Attributes:
         done, total: blocks, those of earlier runs included.
         seconds_left: estimate from this run; None before its first block.
+        voxels_per_s: of this run so far; None before its first block, and where it runs in one process.
     """
 
     done: int
     total: int
     seconds_left: float | None
+    voxels_per_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -83,12 +90,16 @@ class Segmentation:
     @property
     def probability(self) -> Path:
         """The OME-Zarr of probabilities."""
-        return self.folder / PROBABILITY
+        return self._images / PROBABILITY
 
     @property
     def mask(self) -> Path:
         """The OME-Zarr of fibre and background."""
-        return self.folder / MASK
+        return self._images / MASK
+
+    @property
+    def _images(self) -> Path:
+        return self.folder if self.options.store is None else location(self.options.store)
 
     @property
     def fibre_share(self) -> float:
@@ -103,7 +114,9 @@ class _Job:
     volume: LazyVolume
     region: Box
     scale: IntensityScale
-    predictor: FibrePredictor
+    model: FibreNet
+    weights: Path
+    options: SegmentOptions
     plan: CubePlan
     blocks: list[Box]
     pinned: dict[str, Any]
@@ -119,26 +132,29 @@ def segment(
     command_line: str = "",
     on_stage: Callable[[str], None] | None = None,
     on_progress: Callable[[BlockProgress], None] | None = None,
+    workers: Workers | None = None,
     **changes: Any,
 ) -> Segmentation:
     """Segment the fibres of a volume into a folder; repeated after an interruption it goes on where it was.
 
     Args:
         volume: anything :func:`medwave.volumes.open_stack` opens.
-        output: the folder; made when absent.
+        output: the folder; made when absent. Images go to ``options.store`` where that is given.
         weights: weights of a fibre network (safetensors); by default one of the two that come with medwave: one for
             volumes whose noise can be seen, one for volumes whose background was cut to zero.
         options: all options; single ones can be given by name: ``segment(v, o, threshold=0.4)``.
         command_line: the command that repeats the run, for the record.
         on_stage: told the name of each step when it begins.
         on_progress: told about each block.
+        workers: of a cluster (:func:`medwave.scale.open_workers`) that do the work; all of them read the volume and
+            the weights and write to the folder under the same names. The result has the same bytes.
 
     Raises:
         MedwaveError: one of its leaves, for an unusable volume, weights or device, or a folder that cannot be written
             or holds something else.
     """
     options = replace(options or SegmentOptions(), **changes)
-    result = segment_into(Path(output), volume, weights, options, on_stage, on_progress)
+    result = segment_into(Path(output), volume, weights, options, on_stage, on_progress, workers)
     stages = [asdict(stage) for stage in result.stages]
     write_json(result.folder / MARK, {
         "medwave": __version__, "command": command_line, **result.record, "stages": stages,
@@ -150,6 +166,7 @@ def segment(
 def segment_into(
     output: Path, volume: StrPath, weights: StrPath | None, options: SegmentOptions,
     on_stage: Callable[[str], None] | None, on_progress: Callable[[BlockProgress], None] | None,
+    workers: Workers | None = None,
 ) -> Segmentation:  # fmt: skip
     """As :func:`segment`, but ``run.json`` is left to the caller; that of an earlier run is taken away."""
     clock = StageClock()
@@ -163,18 +180,23 @@ def segment_into(
 
     with limited_threads(options.threads), _opened(volume, options) as opened, _naming(volume):
         with stage("look"):
-            job = prepare(opened, weights, options)
+            job = prepare(opened, weights, options, workers)
         with result_folder(output) as folder:
-            keep_input(folder, volume)
-            store = SegmentStore(folder, job.pinned)
+            images = folder if options.store is None else location(options.store)
+            keep_input(images, volume)
+            store = SegmentStore(folder, job.pinned, images, options.shard if options.sharded else 0)
             (folder / MARK).unlink(missing_ok=True)
             with store.open(opened.shape, opened.spacing_um) as image:
                 before, cubes = len(store.finished), CubeCount()
                 with stage("segment"):
-                    _predict(job, store, image, cubes, options.skip_empty, on_progress)
+                    predict = _predict if workers is None else partial(_predict_on, workers)
+                    predict(job, store, image, cubes, on_progress)
                 with stage("mask"):
-                    fibre = write_mask(folder, image, job.blocks, options.threshold)
-    options = replace(options, precision=job.predictor.precision)
+                    if workers is None:
+                        fibre = write_mask(images, image, job.blocks, options.threshold)
+                    else:
+                        fibre = mask_on(workers, image, store, job.blocks, options.threshold, options.shard)
+    options = job.options
     doubts = [] if fibre else [f"{volume}: no voxel has a probability above {options.threshold:g}: the mask is empty"]
     record = {
         "warnings": doubts,
@@ -185,17 +207,19 @@ def segment_into(
         "spacing_um_zyx": opened.spacing_um,
         "region_zyx": [job.region.start, job.region.stop],
         "cubes": {"size": job.plan.size, "stride": job.plan.stride, **asdict(cubes)},
-        "blocks": {"size": BLOCK, "count": len(job.blocks), "finished_before": before},
+        "blocks": {"size": job.pinned["blocks"], "count": len(job.blocks), "finished_before": before},
         "intensities": asdict(job.scale),
         "fibre_voxels": fibre,
     }
     return Segmentation(
-        output, Path(volume), opened.shape, opened.spacing_um, job.region, fibre, len(job.blocks), before, cubes,
+        output, location(volume), opened.shape, opened.spacing_um, job.region, fibre, len(job.blocks), before, cubes,
         options, record, tuple(clock.stages), tuple(doubts),
     )  # fmt: skip
 
 
-def prepare(volume: LazyVolume, weights: StrPath | None, options: SegmentOptions) -> _Job:
+def prepare(
+    volume: LazyVolume, weights: StrPath | None, options: SegmentOptions, workers: Workers | None = None
+) -> _Job:
     """Check everything that can be wrong before a folder is touched, and lay the cubes.
 
     Raises:
@@ -206,23 +230,28 @@ def prepare(volume: LazyVolume, weights: StrPath | None, options: SegmentOptions
     path = Path(weights) if weights is not None else suited_weights(scale)
     model, info = load_fibre_network(path), read_weights_info(path)
     seen = fingerprint(path)["sha256"]
-    predictor = FibrePredictor(model, scale, device=options.device, precision=options.precision)
+    asked = (options.device, options.precision)
+    precision = precision_there(asked) if workers is None else workers.call(precision_there, asked)
     plan = fibre_plan(volume.shape, overlap=options.overlap)
+    size = (options.shard,) * 3 if options.sharded else BLOCK
     pinned = {
-        "volume": fingerprint(volume.path),
+        "volume": fingerprint_at(volume.path),
         "channel": options.channel,
         "level": options.level,
         "axes": options.axes,
         "spacing": volume.spacing_um,
         "region": [region.start, region.stop],
         "weights": seen,
-        "precision": predictor.precision,
+        "precision": precision,
         "skip_empty": options.skip_empty,
         "cubes": [plan.size, plan.stride],
-        "blocks": BLOCK,
+        "blocks": size,
     }
     provenance = {"path": str(path), "sha256": seen, **asdict(info)}
-    return _Job(volume, region, scale, predictor, plan, blocks_within(volume.shape, region), pinned, provenance)
+    return _Job(
+        volume, region, scale, model, path, replace(options, precision=precision), plan,
+        blocks_within(volume.shape, region, size=size), pinned, provenance,
+    )  # fmt: skip
 
 
 def suited_weights(scale: IntensityScale) -> Path:
@@ -270,17 +299,18 @@ def parse_region(text: str | None, shape: Triple) -> Box:
 
 
 def _predict(
-    job: _Job, store: SegmentStore, image: Any, cubes: CubeCount, skip_empty: bool,
+    job: _Job, store: SegmentStore, image: OmeZarrImage, cubes: CubeCount,
     on_progress: Callable[[BlockProgress], None] | None,
 ) -> None:  # fmt: skip
     """Write the blocks that are not finished yet."""
     left = [block for block in job.blocks if block.start not in store.finished]
-    began, total = time.monotonic(), len(job.blocks)
+    began, total, how = time.monotonic(), len(job.blocks), job.options
     if on_progress:
         on_progress(BlockProgress(total - len(left), total, None))
+    predictor = FibrePredictor(job.model, job.scale, device=how.device, precision=how.precision)
     predicted = predict_fibres(
-        job.predictor, job.plan, left, read=lambda box: job.volume.read(box.slices), shape=job.volume.shape,
-        skip_empty=skip_empty, count=cubes,
+        predictor, job.plan, left, read=lambda box: job.volume.read(box.slices), shape=job.volume.shape,
+        skip_empty=how.skip_empty, count=cubes,
     )  # fmt: skip
     for n, (block, probability) in enumerate(predicted, 1):
         image.write(block.slices, as_bytes(probability))
@@ -288,6 +318,19 @@ def _predict(
         if on_progress:
             per_block = (time.monotonic() - began) / n
             on_progress(BlockProgress(total - len(left) + n, total, per_block * (len(left) - n)))
+
+
+def _predict_on(
+    workers: Workers, job: _Job, store: SegmentStore, image: OmeZarrImage, cubes: CubeCount,
+    on_progress: Callable[[BlockProgress], None] | None,
+) -> None:  # fmt: skip
+    """The same on a cluster."""
+    work = ShardWork(
+        absolute(job.volume.path), absolute(job.weights), job.pinned["weights"], absolute(image.path), job.options,
+        job.scale, job.plan, job.options.threads or workers.threads,
+    )  # fmt: skip
+    told = on_progress or (lambda _: None)
+    predict_on(workers, work, store, job.blocks, cubes, lambda *at: told(BlockProgress(*at)))
 
 
 def _opened(volume: StrPath, options: SegmentOptions) -> LazyVolume:

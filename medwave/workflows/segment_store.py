@@ -12,7 +12,6 @@ import contextlib
 import errno
 import json
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from medwave.core.files import StrPath, json_text, write_json
 from medwave.cubes import Box
 from medwave.cubes.plan import Triple
 from medwave.volumes import OmeZarrImage, build_pyramid, create_ome_zarr
+from medwave.volumes.location import is_url, location, remove_store
 
 PROBABILITY, MASK = "probability.ome.zarr", "mask.ome.zarr"
 RECORD, JOURNAL = "segmentation.json", "segmentation.blocks"
@@ -33,14 +33,15 @@ FIBRE = 255
 """Value of fibre in a mask."""
 
 
-def keep_input(folder: Path, volume: StrPath) -> None:
-    """Refuse a folder in which a result would replace the input.
+def keep_input(images: Path, volume: StrPath) -> None:
+    """Refuse a place at which a result would replace the input.
 
     Raises:
         OutputError: naming the input.
     """
-    for target in (folder / PROBABILITY, folder / MASK):
-        if target.exists() and Path(volume).exists() and target.samefile(volume):
+    for target in (images / PROBABILITY, images / MASK):
+        here = not is_url(volume) and not is_url(target) and target.exists() and location(volume).exists()
+        if str(target) == str(location(volume)) or (here and target.samefile(location(volume))):
             raise OutputError(f"{volume}: a result would replace this input; choose another output folder")
 
 
@@ -50,6 +51,8 @@ class SegmentStore:
     Args:
         folder: where it lies.
         pinned: what may not change between the runs that make it, as plain values.
+        images: folder or URL of the probability and the mask; the folder itself when left out.
+        shard: voxels along each side of the files of the images; 0: a file per chunk.
 
     Attributes:
         finished: starts of the blocks that are written.
@@ -59,8 +62,8 @@ class SegmentStore:
             it cannot be written.
     """
 
-    def __init__(self, folder: Path, pinned: dict[str, Any]) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, pinned: dict[str, Any], images: Path | None = None, shard: int = 0) -> None:
+        self.folder, self.images, self.shard = folder, images or folder, shard
         self.pinned: dict[str, Any] = json.loads(json_text(pinned))
         self.finished: set[Triple] = set()
         self._known = self._check()
@@ -100,10 +103,10 @@ class SegmentStore:
         """Whether the folder holds this segmentation already; any other is refused."""
         path = self.folder / RECORD
         if not path.exists():
-            there = [name for name in (PROBABILITY, MASK) if (self.folder / name).exists()]
+            there = [name for name in (PROBABILITY, MASK) if (self.images / name).exists()]
             if there:
                 raise OutputError(
-                    f"{self.folder}: holds {there[0]}, but no {RECORD} of the run that made it; choose another folder"
+                    f"{self.images}: holds {there[0]}, but no {RECORD} of the run that made it; choose another folder"
                 )
             return False
         try:
@@ -148,26 +151,26 @@ class SegmentStore:
             os.lseek(self._journal, len(whole), os.SEEK_SET)
 
     def _image(self, shape: Triple, spacing_um: Sequence[float] | None) -> OmeZarrImage:
-        path = self.folder / PROBABILITY
+        path = self.images / PROBABILITY
         if path.exists():
             try:
                 image = OmeZarrImage(path)
             except MedwaveError as error:
                 if self.finished:
                     raise OutputError(f"{path}: is damaged ({error}); choose another folder") from None
-                shutil.rmtree(path)  # killed while it was made
+                remove_store(path)  # killed while it was made
             else:
-                for left in path.rglob("*.partial"):  # chunks that a kill cut short
+                for left in [] if is_url(path) else path.rglob("*.partial"):  # chunks that a kill cut short
                     left.unlink(missing_ok=True)
                 return image
         elif self.finished:
             raise OutputError(
                 f"{path}: is missing, though {JOURNAL} says that blocks of it are finished; choose another folder"
             )
-        return create_ome_zarr(path, shape, np.uint8, spacing_um=spacing_um)
+        return _created(path, shape, spacing_um, self.shard)
 
 
-def write_mask(folder: Path, probability: OmeZarrImage, blocks: Sequence[Box], threshold: float) -> int:
+def write_mask(images: Path, probability: OmeZarrImage, blocks: Sequence[Box], threshold: float) -> int:
     """Make ``mask.ome.zarr``, fibre where the probability is above the threshold, and the pyramids of both.
 
     Returns:
@@ -176,21 +179,37 @@ def write_mask(folder: Path, probability: OmeZarrImage, blocks: Sequence[Box], t
     Raises:
         OutputError: when it cannot be written.
     """
-    path, level = folder / MASK, threshold * 255
-    if path.exists():
-        with _writing(path):
-            shutil.rmtree(path)
-    mask = create_ome_zarr(path, probability.shape, np.uint8, spacing_um=probability.spacing_um)
-    fibre = 0
-    for block in blocks:
-        inside = np.asarray(probability.read(block.slices) > level)
-        count = int(np.count_nonzero(inside))
-        if count:
-            mask.write(block.slices, np.where(inside, np.uint8(FIBRE), np.uint8(0)))
-        fibre += count
+    mask = create_mask(images / MASK, probability)
+    fibre = sum(mask_block(probability, mask, block, threshold) for block in blocks)
     build_pyramid(probability.path, method="mean")
-    build_pyramid(path, method="max")
+    build_pyramid(mask.path, method="max")
     return fibre
+
+
+def create_mask(path: Path, probability: OmeZarrImage) -> OmeZarrImage:
+    """An empty mask like the probability, in place of one that is there.
+
+    Raises:
+        OutputError: when it cannot be written.
+    """
+    with _writing(path):
+        remove_store(path)
+    shard = 0 if probability.files == probability.chunks else max(probability.files)
+    return _created(path, probability.shape, probability.spacing_um, shard)
+
+
+def _created(path: Path, shape: Triple, spacing_um: Sequence[float] | None, shard: int) -> OmeZarrImage:
+    shards, version = ((shard,) * 3, "0.5") if shard else (None, "0.4")
+    return create_ome_zarr(path, shape, np.uint8, spacing_um=spacing_um, shards=shards, version=version)
+
+
+def mask_block(probability: OmeZarrImage, mask: OmeZarrImage, block: Box, threshold: float) -> int:
+    """Write a block of the mask; returns how many of its voxels are fibre."""
+    inside = np.asarray(probability.read(block.slices) > threshold * 255)
+    count = int(np.count_nonzero(inside))
+    if count:
+        mask.write(block.slices, np.where(inside, np.uint8(FIBRE), np.uint8(0)))
+    return count
 
 
 def as_bytes(probability: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:

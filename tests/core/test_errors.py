@@ -15,6 +15,7 @@ LEAVES = {
     "InputError": ValueError,
     "OutputError": OSError,
     "DeviceError": RuntimeError,
+    "ClusterError": RuntimeError,
     "MissingPackageError": ImportError,
     "MissingProgramError": FileNotFoundError,
 }

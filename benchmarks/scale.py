@@ -1,0 +1,201 @@
+"""What clusters bring and cost: two processes against one, the scheduler's overhead, and a plan for a large store.
+
+    python benchmarks/scale.py speed [--repeats 3]
+    python benchmarks/scale.py overhead
+    python benchmarks/scale.py plan
+
+``speed`` runs the same segmentation, and the same cohort of registrations, on one local worker and on two, one thread
+each, in turns (one, two, two, one, ...), and compares the bytes. Workers are warm: the ratio is of the work, not of
+starting processes. Its machine has to have two processors to itself; CPU seconds of the workers beside the wall time
+tell whether it had: ``share`` is the part of a processor that each worker got while it worked.
+``overhead`` sends tasks that do nothing, as many as 64 and 1024 workers with four tasks each have, and predicts from
+their rate and from measured task times how well so many workers would be used.
+``plan`` lays out a sparse store of 4096x4096x2048 voxels and processes a region of it.
+Each prints a table and writes JSON to benchmarks/results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import hashlib
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _measure import machine
+
+import medwave
+from medwave.core.files import write_json
+from medwave.core.geometry import Grid, Volume
+from medwave.core.provenance import peak_rss_mb, versions
+from medwave.cubes import Box
+from medwave.engine import fibres
+from medwave.scale import Workers, open_workers
+from medwave.volumes import create_ome_zarr, write_volume
+from medwave.workflows.cohort import register_cohort
+from medwave.workflows.cohort_items import cohort_pairs
+from medwave.workflows.options_cohort import CohortOptions
+from medwave.workflows.segment_plan import plan_segmentation
+
+RESULTS = Path(__file__).parent / "results"
+TASKS_EACH = 4
+LARGE = (2048, 4096, 4096)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=("speed", "overhead", "plan"))
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--task-seconds", type=float, default=300.0, help="of a task, for the prediction of overhead")
+    options = parser.parse_args()
+    if options.part == "speed":
+        rows = speed(options.repeats)
+    else:
+        rows = overhead(options.task_seconds) if options.part == "overhead" else plan()
+    for row in rows:
+        print("  ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+                        for name, value in row.items()))  # fmt: skip
+    write_json(RESULTS / f"scale-{options.part}-{datetime.date.today()}.json", {
+        "machine": machine(), "versions": versions(), "load": os.getloadavg(), "rows": rows,
+    })  # fmt: skip
+
+
+def speed(repeats: int) -> list[dict[str, Any]]:
+    """Wall and CPU seconds of both jobs on one worker and on two, and the median of the paired ratios."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder, open_workers("local:1", threads=1) as one, \
+            open_workers("local:2", threads=1) as two:  # fmt: skip
+        for name, job in (("segment", _segmentation(Path(folder))), ("batch", _cohort(Path(folder)))):
+            for workers in (one, two):
+                job(workers, Path(folder) / f"warm-{name}-{workers.slots()}")
+            pairs, digests, shares = [], set(), []
+            for turn in range(repeats):
+                spent = {}
+                for workers in (one, two) if turn % 2 == 0 else (two, one):
+                    out = Path(folder) / f"{name}-{turn}-{workers.slots()}"
+                    cpu, began = _cpu_seconds(workers), time.perf_counter()
+                    digests.add(job(workers, out))
+                    wall = time.perf_counter() - began
+                    spent[workers.slots()] = wall
+                    shares.append((workers.slots(), (_cpu_seconds(workers) - cpu) / wall / workers.slots()))
+                pairs.append(spent[1] / spent[2])
+            rows.append({
+                "job": name, "ratio": float(np.median(pairs)), "ratios": [round(p, 3) for p in pairs],
+                "same_bytes": len(digests) == 1,
+                "share_one": float(np.mean([s for n, s in shares if n == 1])),
+                "share_two": float(np.mean([s for n, s in shares if n == 2])),
+            })  # fmt: skip
+    return rows
+
+
+def _segmentation(folder: Path) -> Callable[[Workers, Path], str]:
+    """A volume of eight shards with fibres everywhere, in cubes of 64 voxels, so that a run takes seconds."""
+    fibres.CUBE_VOXELS = 64**3
+    rng = np.random.default_rng(0)
+    image = rng.normal(100, 10, (64, 64, 1024))
+    image[30:34, 4::19] += 150
+    store = create_ome_zarr(folder / "image.ome.zarr", image.shape, np.uint16)
+    store.write([slice(None)] * 3, image.clip(0).astype(np.uint16))
+
+    def job(workers: Workers, out: Path) -> str:
+        result = medwave.segment(store.path, out, workers=workers, threads=1, overlap=16, shard=128)
+        return _digest(result.probability, result.mask)
+
+    return job
+
+
+def _cohort(folder: Path) -> Callable[[Workers, Path], str]:
+    """Eight pairs of small heads, registered to the end."""
+    grid = Grid((48, 56, 48), np.diag([4.0, 4, 4, 1]))
+    names = []
+    for number in range(8):
+        at = grid.to_mm(np.moveaxis(np.indices(grid.shape), 0, -1)) - (96 + number, 112 - 2 * number, 96)
+        shell = 100 / (1 + np.exp((np.linalg.norm(at * (1, 1.1, 0.9), axis=-1) - 70) / 4))
+        write_volume(folder / f"b{number}.nii.gz", Volume((shell * (1 + at[..., 0] / 200)).astype(np.float32), grid))
+        names.append(f"b{number}.nii.gz")
+    rows = [f"{a},{b}" for a, b in zip(names, names[1:] + names[:1], strict=True)]
+    (folder / "pairs.csv").write_text("\n".join(["fixed,moving", *rows]) + "\n")
+    items = cohort_pairs(folder / "pairs.csv")
+
+    def job(workers: Workers, out: Path) -> str:
+        outcomes = register_cohort(items, out, options=CohortOptions(threads=1, preset="fast"), workers=workers)
+        if any(outcome.error for outcome in outcomes):
+            raise SystemExit(outcomes[0].error)
+        return _digest(*(out / "runs" / item.name / "warped.nii.gz" for item in items))
+
+    return job
+
+
+def _digest(*paths: Path) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        for file in [path] if path.is_file() else sorted(path.rglob("*")):
+            if file.is_file():
+                digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _cpu_seconds(workers: Workers) -> float:
+    """CPU seconds of all workers so far."""
+    return float(sum(workers.client.run(time.process_time).values()))
+
+
+def nothing(_: int) -> None:
+    """The task of ``overhead``."""
+
+
+def overhead(task_s: float) -> list[dict[str, Any]]:
+    """Seconds per empty task, and the use of 64 and 1024 workers that this allows."""
+    rows = []
+    with open_workers("local:2", threads=1) as workers:
+        list(workers.run(nothing, range(100)))
+        for count in (64, 1024):
+            tasks = count * TASKS_EACH
+            cpu, began = time.process_time(), time.perf_counter()
+            done = sum(1 for _ in workers.run(nothing, range(tasks)))
+            wall, cpu = time.perf_counter() - began, time.process_time() - cpu
+            each = cpu / tasks
+            rows.append({
+                "workers": count, "tasks": done, "wall_s": wall, "cpu_s": cpu, "cpu_ms_per_task": 1e3 * each,
+                "task_s": task_s, "tasks_per_s_wanted": count / task_s, "tasks_per_s_possible": 1 / each,
+                "efficiency": min(1.0, task_s / (count * each)) * task_s / (task_s + each),
+            })  # fmt: skip
+    return rows
+
+
+def plan() -> list[dict[str, Any]]:
+    """The large store: how long to make and plan, how much memory, and a region of it done."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        began = time.perf_counter()
+        store = create_ome_zarr(folder / "large.ome.zarr", LARGE, np.uint16)
+        rng = np.random.default_rng(0)
+        for corner in ((1024, 2048, 2048), (1024, 2048, 2112), (0, 0, 0), (1984, 4032, 4032)):
+            block = rng.normal(100, 10, (64, 64, 64))
+            block[30:34, 30:34] += 150
+            box = Box(corner, tuple(c + 64 for c in corner))
+            store.write(box.slices, block.clip(0).astype(np.uint16))
+        made, before, cpu, began = time.perf_counter() - began, peak_rss_mb(), time.process_time(), time.perf_counter()
+        found = plan_segmentation(store.path)
+        wall, cpu = time.perf_counter() - began, time.process_time() - cpu
+        row = {
+            "shape": LARGE, "made_s": made, "plan_wall_s": wall, "plan_cpu_s": cpu, "tasks": found.tasks,
+            "blocks": found.blocks, "cubes": found.cubes, "rss_before_mb": before, "rss_after_mb": peak_rss_mb(),
+            "hours": found.hours,
+        }  # fmt: skip
+        cpu = time.process_time()
+        result = medwave.segment(store.path, folder / "out", region="1020:1060,2060:2100,2050:2170", threads=1)
+        row |= {
+            "region_cpu_s": time.process_time() - cpu, "region_fibre_voxels": result.fibre_voxels,
+            "region_cubes": result.cubes.predicted, "rss_end_mb": peak_rss_mb(),
+        }  # fmt: skip
+    return [row]
+
+
+if __name__ == "__main__":
+    main()

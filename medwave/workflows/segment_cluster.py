@@ -1,0 +1,116 @@
+"""A segmentation on a cluster: the blocks, the journal and the files of :mod:`medwave.workflows.segment`, in tasks.
+
+Only this process writes to the journal, when a worker says that a shard is written; a run may begin here, go on
+on a cluster, and end on another. A shard that cannot be done is passed by and named at the end; a disk that is full
+stops the run at once. The mask and each level of the pyramids are made by tasks too, which own their chunks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from medwave.core.errors import ClusterError, InputError, MedwaveError, OutputError
+from medwave.cubes import Box
+from medwave.engine.fibres import CubeCount, blocks_within
+from medwave.scale import Workers
+from medwave.volumes import OmeZarrImage, level_shapes
+from medwave.volumes.location import absolute
+from medwave.workflows.segment_store import MASK, SegmentStore, create_mask
+from medwave.workflows.segment_tasks import (
+    Shard,
+    ShardWork,
+    mask_shard,
+    predict_shard,
+    pyramid_part,
+    shards_of,
+    task_bytes,
+)
+
+_LEVEL_BLOCK = 256
+"""Voxels along each side of the part of a coarser level that one task fills."""
+
+
+class ShardError(InputError):
+    """Some shards could not be done; all others are."""
+
+
+def predict_on(
+    workers: Workers, work: ShardWork, store: SegmentStore, blocks: Sequence[Box], cubes: CubeCount,
+    on_voxels: Callable[[int, int, float | None, float | None], None],
+) -> None:  # fmt: skip
+    """Write the probabilities of the blocks that are not finished.
+
+    Args:
+        on_voxels: told blocks done, of how many, seconds left and voxels a second.
+
+    Raises:
+        ShardError: naming the shards that could not be done, when all others are.
+        OutputError: when the store or the journal cannot be written; nothing is begun any more.
+        ClusterError: when the cluster went away.
+    """
+    left = [block for block in blocks if block.start not in store.finished]
+    shards = shards_of(left, work.options.shard)
+    on_voxels(len(blocks) - len(left), len(blocks), None, None)
+    began, voxels, failures = time.monotonic(), 0, list[tuple[Shard, Exception]]()
+    total = sum(_voxels(block) for block in left)
+    for done in workers.run(
+        predict_shard, [(work, shard) for shard in shards], memory_bytes=task_bytes(shards), name="segment"
+    ):
+        shard = shards[done.number]
+        if isinstance(done.error, OutputError):
+            raise done.error
+        if done.error is not None or done.result is None:
+            failures.append((shard, done.error or ClusterError("no result came")))
+            continue
+        cubes.predicted += done.result.predicted
+        cubes.empty += done.result.empty
+        for block in shard.blocks:
+            store.finish(block)
+            voxels += _voxels(block)
+        speed = voxels / max(1e-9, time.monotonic() - began)
+        on_voxels(len(store.finished), len(blocks), (total - voxels) / speed, speed)
+    if failures:
+        raise _shard_error(work.volume, failures, len(shards))
+
+
+def mask_on(
+    workers: Workers, probability: OmeZarrImage, store: SegmentStore, blocks: Sequence[Box], threshold: float, size: int
+) -> int:
+    """As :func:`medwave.workflows.segment_store.write_mask`, in tasks; returns how many voxels are fibre."""
+    mask = create_mask(store.images / MASK, probability)
+    source, target = absolute(probability.path), absolute(mask.path)
+    items = [(source, target, threshold, shard) for shard in shards_of(blocks, size)]
+    fibre = sum(_all(workers, mask_shard, items, "mask"))
+    for path, method in ((source, "mean"), (target, "max")):
+        part = max(_LEVEL_BLOCK, size) if probability.files != probability.chunks else _LEVEL_BLOCK
+        for level, shape in list(enumerate(level_shapes(path)))[1:]:
+            parts = blocks_within(shape, size=(part,) * 3)
+            _all(workers, pyramid_part, [(path, level, (box,), method) for box in parts], f"level {level}")
+    return fibre
+
+
+def _all(workers: Workers, function: Callable[[Any], Any], items: Sequence[Any], name: str) -> list[Any]:
+    """Results of all items, or the first error."""
+    results = []
+    for done in workers.run(function, items, name=name):
+        if done.error is not None:
+            raise done.error
+        results.append(done.result)
+    return results
+
+
+def _voxels(box: Box) -> int:
+    z, y, x = box.shape
+    return z * y * x
+
+
+def _shard_error(volume: str, failures: Sequence[tuple[Shard, Exception]], count: int) -> ShardError:
+    shard, error = failures[0]
+    where = ",".join(f"{a}:{b}" for a, b in zip(shard.box.start, shard.box.stop, strict=True))
+    said = str(error) if isinstance(error, MedwaveError) else f"{type(error).__name__}: {error}"
+    return ShardError(
+        f"{volume}: {len(failures)} of {count} shards could not be done, first that of region {where}: {said}; all "
+        "others are written: repeat the command when the cause is gone"
+    )
