@@ -48,7 +48,7 @@ def test_marks_are_saved_and_survive_a_reload(visit, serve, cohort):
     page.keyboard.press("f")
     page.keyboard.press("p")
     page.get_by_role("button", name="Pass", exact=True).click()
-    page.get_by_text("2 passed, 1 failed, 2 unmarked").wait_for()
+    page.get_by_text("2 pass, 1 fail, 2 none yet").wait_for()
     assert page.locator(".said").inner_text().startswith("4 of 5")
     assert read_marks(cohort.parent) == {"broken": "fail", "p0": "pass", "p1": "pass"}
     page.reload()
@@ -57,7 +57,7 @@ def test_marks_are_saved_and_survive_a_reload(visit, serve, cohort):
     page.get_by_role("button", name="Mark", exact=True).click()
     assert next(iter(shown(page))) == "broken"
     page.keyboard.press("u")
-    page.get_by_text("2 passed, 0 failed").wait_for()
+    page.get_by_text("2 pass, 0 fail").wait_for()
     assert read_marks(cohort.parent) == {"p0": "pass", "p1": "pass"}
     assert page.get_by_role("button", name="Download qc.csv").count() == 0
     assert page.problems == []
@@ -80,7 +80,7 @@ def test_from_disk_marks_are_kept_and_downloaded(visit, cohort, tmp_path):
     page.keyboard.press("j")
     page.keyboard.press("f")
     page.keyboard.press("p")
-    page.get_by_text("1 passed, 1 failed").wait_for()
+    page.get_by_text("1 pass, 1 fail").wait_for()
     page.reload()
     assert shown(page)["p0"] == "Fail"
     with page.expect_download() as waiting:

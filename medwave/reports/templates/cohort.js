@@ -11,6 +11,7 @@
     return node;
   };
   const picture = make("img", { alt: "" });
+  const none = make("p", { className: "none", textContent: "There is no picture: it failed." });
   const title = make("strong");
   const reason = make("span", { className: "reason" });
   const link = make("a", { textContent: "Open the report" });
@@ -25,7 +26,7 @@
   let current = null;
   const marks = cohortMarks(table, make, () => current, step);
   const viewer = make("section", { className: "viewer" },
-    make("div", { className: "lightbox" }, picture),
+    make("div", { className: "lightbox" }, picture, none),
     make("div", { className: "controls" }, make("span", { className: "buttons" }, button("Previous", -1), button("Next", 1)), ...marks.controls, link),
     said, marks.said);
   viewer.setAttribute("aria-label", "The chosen registration");
@@ -36,6 +37,7 @@
     const thumb = row.querySelector("img");
     const anchor = row.querySelector("a");
     picture.hidden = !thumb;
+    none.hidden = Boolean(thumb);
     if (thumb) { picture.src = thumb.src; picture.alt = thumb.alt; }
     link.hidden = !anchor;
     if (anchor) link.href = anchor.href;

@@ -25,7 +25,7 @@ const cohortMarks = (table, make, current, step) => {
     const mark = current().dataset.mark;
     buttons.forEach((button) => button.setAttribute("aria-pressed", String(button.value === mark && mark !== "")));
     const count = (wanted) => rows().filter((row) => row.dataset.mark === wanted).length;
-    said.textContent = `${count("pass")} passed, ${count("fail")} failed, ${count("")} unmarked` + (problem ? `. ${problem}` : "");
+    said.textContent = `Marks: ${count("pass")} pass, ${count("fail")} fail, ${count("")} none yet` + (problem ? `. ${problem}` : "");
     said.classList.toggle("problem", Boolean(problem));
   };
 
