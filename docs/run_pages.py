@@ -25,7 +25,14 @@ from typing import NamedTuple
 import numpy as np
 
 DOCS = Path(__file__).parent
-PAGES = ("get-started", "how-to/registration", "how-to/neurons", "concepts/fields", "concepts/cubes")
+PAGES = (
+    "get-started",
+    "how-to/registration",
+    "how-to/neurons",
+    "how-to/pipelines",
+    "concepts/fields",
+    "concepts/cubes",
+)
 _BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 

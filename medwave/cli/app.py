@@ -13,6 +13,7 @@ from medwave.cli import (
     images,
     networks,
     neurons,
+    pipelines,
     recognition,
     register,
     train,
@@ -54,6 +55,7 @@ app.command("score")(neurons.score)
 app.add_typer(neurons.swc, name="swc")
 app.add_typer(train.train, name="train")
 train.train.command("recognise")(recognition.recognise)
+app.add_typer(pipelines.pipelines, name="pipelines")
 app.command("embed")(recognition.embed)
 app.command("verify")(recognition.verify)
 app.command("identify")(recognition.identify)

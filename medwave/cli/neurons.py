@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medwave.cli.options import file_option, with_options
+from medwave.cli.options import JSON, file_option, wants_table, with_options
 from medwave.cli.progress import command_line, progress
 from medwave.workflows.options import ScoreOptions, SwcConvertOptions, SwcFixOptions, TraceFileOptions
 
@@ -20,11 +20,6 @@ if TYPE_CHECKING:
 
 SWC_OUT = Annotated[Path, typer.Option("--output", "-o", help="SWC file to write.")]
 SWC_IN = Annotated[Path, typer.Argument(metavar="FILE", help="SWC or ESWC file.")]
-JSON = Annotated[
-    Optional[str],  # noqa: UP045  typer needs the old form
-    typer.Option("--json", metavar="FILE", help="Also write everything as JSON; - prints it in place of the table."),
-]
-
 swc = typer.Typer(no_args_is_help=True, help="Check, repair and convert SWC files.")
 
 
@@ -78,7 +73,7 @@ def score(
     result = score_file(trace, gold, options=options)
     if result.scores.failed:
         show_warnings([f"{trace}: {result.scores.failed}; it counts as the worst"])
-    if _json(result.as_dict(), json):
+    if wants_table(result.as_dict(), json):
         _print_scores(result)
 
 
@@ -93,7 +88,7 @@ def check(
     from medwave.workflows.swc import check_swc
 
     results = [check_swc(file, single_tree=single_tree, image=image) for file in files]
-    if _json([result.as_dict() for result in results], json):
+    if wants_table([result.as_dict() for result in results], json):
         _print_findings(results)
     if not all(result.readable for result in results):
         raise typer.Exit(1)
@@ -122,17 +117,6 @@ def convert(source: SWC_IN, output: SWC_OUT, *, options: SwcConvertOptions) -> N
     tree = convert_swc(source, output, options=options, on_warning=warnings.append)
     show_warnings(warnings)
     typer.echo(counts(tree))
-
-
-def _json(value: Any, target: str | None) -> bool:
-    """Write or print JSON; whether a table is still to be shown."""
-    from medwave.core.files import json_text, write_text
-
-    if target == "-":
-        typer.echo(json_text(value), nl=False)
-    elif target is not None:
-        write_text(target, json_text(value))
-    return target != "-"
 
 
 def show_warnings(warnings: Sequence[str]) -> None:

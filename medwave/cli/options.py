@@ -33,6 +33,22 @@ DRY_RUN = Annotated[
     typer.Option("--dry-run", help="Only say what it takes: tasks, bytes, memory, and hours from a timed probe."),
 ]
 
+JSON = Annotated[
+    Optional[str],  # noqa: UP045  typer needs the old form
+    typer.Option("--json", metavar="FILE", help="Also write everything as JSON; - prints it in place of the table."),
+]
+
+
+def wants_table(value: Any, target: str | None) -> bool:
+    """Write or print JSON where ``--json`` asks for it; whether a table is still to be shown."""
+    from medwave.core.files import json_text, write_text
+
+    if target == "-":
+        typer.echo(json_text(value), nl=False)
+    elif target is not None:
+        write_text(target, json_text(value))
+    return target != "-"
+
 
 def file_option(name: str, text: str) -> Any:
     """An option that takes one file."""

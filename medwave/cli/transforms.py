@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from medwave.cli.options import OUTPUT, file_option, files_option, with_options
+from medwave.cli.options import JSON, OUTPUT, file_option, files_option, wants_table, with_options
 from medwave.core.errors import InputError
 from medwave.workflows.options import DIRECTIONS, ApplyOptions
 
@@ -93,25 +93,14 @@ def evaluate(
     ) = None,
     mask: file_option("--mask", "Non-zero where the transform is measured.") = None,
     names: file_option("--names", "CSV whose first two columns are label and name.") = None,
-    json: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(
-            "--json", metavar="FILE", help="Also write everything as JSON; - prints it in place of the table."
-        ),
-    ] = None,
+    json: JSON = None,
 ) -> None:
     """Dice and surface distances per structure, folds and inverse consistency, as a table and JSON."""
-    from medwave.core.files import json_text, write_text
     from medwave.workflows.evaluate import evaluate as measure
 
     result = measure(run, labels_fixed=labels_fixed, labels_moving=labels_moving, mask=mask, names=names)
-    text = json_text(result.as_dict())
-    if json == "-":
-        typer.echo(text, nl=False)
-        return
-    if json is not None:
-        write_text(json, text)
-    _print_table(result)
+    if wants_table(result.as_dict(), json):
+        _print_table(result)
 
 
 def _print_table(result: Evaluation) -> None:

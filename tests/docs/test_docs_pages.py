@@ -37,7 +37,7 @@ def samples(runner, tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["get-started", "how-to/registration", "how-to/neurons"])
+@pytest.mark.parametrize("page", ["get-started", "how-to/registration", "how-to/neurons", "how-to/pipelines"])
 def test_what_a_page_says_runs(runner, samples, page, monkeypatch, capsys):
     monkeypatch.chdir(samples)
     names: dict[str, object] = {}
