@@ -35,7 +35,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(?!medwave\b).*"),  # names of other packages: their inventories are not fetched
     ("py:.*", r"medwave\..*\._.*"),  # bases that only share code
-    ("py:.*", r"medwave\.(workflows|engine|core|cli)\..*"),  # not all of what passes between rooms has a page
+    ("py:.*", r"medwave\.(workflows|engine|core|cli|scale)\..*"),  # not all of what passes between rooms has a page
     ("py:mod", r"medwave\..*"),  # modules have no pages of their own, their names have
     ("py:class", r"medwave\..*\.(CubeRow|Nearest|Samples|Network|Chapter|Embeddings|Record|LearnedKernels|Change)"),
     ("py:(data|func)", r"medwave\..*\.(IGNORE|STEMS|automatic_threshold)"),
