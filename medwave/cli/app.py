@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -85,7 +91,8 @@ def _options(
 def main() -> None:
     """Run the command; an error that a user can cause is one line and exit code 2."""
     try:
-        code = app(standalone_mode=False)
+        with _interrupts_repeated():
+            code = app(standalone_mode=False)
     except MedwaveError as error:
         _fail(str(error))
     except _ClickError as error:
@@ -99,6 +106,25 @@ def main() -> None:
     if code == _INTERRUPTED:
         typer.echo("medwave: interrupted; nothing half-written was left", err=True)
     raise SystemExit(code or 0)
+
+
+@contextlib.contextmanager
+def _interrupts_repeated() -> Iterator[None]:
+    """Send an interrupt again that was swallowed, as numba does while it loads a compiled loop."""
+    before = sys.unraisablehook
+
+    def look(lost: Any) -> None:
+        if lost.exc_type is not KeyboardInterrupt:
+            return before(lost)
+        again = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
+        again.daemon = True
+        return again.start()
+
+    sys.unraisablehook = look
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 def _fail(message: str) -> NoReturn:

@@ -79,7 +79,9 @@ def train_recognise(
     join_ranks(options.device)
     training, validation = _sets(open_identities(data), options)
     torch.manual_seed(options.seed)  # the weights that the network starts with
-    network = face_network(options).to(memory_format=torch.channels_last)
+    network = face_network(options)
+    if torch.device(options.device).type != "cpu":  # on CPUs torch 2.13 breaks memory where channels are not times 8
+        network = network.to(memory_format=torch.channels_last)
     head, loss = _head_and_loss(network, options, len(training.names))
     steps = options.steps or max(1, len(training) // options.batch)
     items = FaceItems(

@@ -348,3 +348,23 @@ def test_ctrl_c_leaves_nothing(tmp_path):
     assert process.returncode == 130
     assert err.splitlines() == ["medwave: interrupted; nothing half-written was left"]
     assert listing(tmp_path) == ["fixed.nii", "moving.nii"]
+
+
+def test_an_interrupt_that_was_swallowed_comes_again(tmp_path):
+    """numba loads compiled loops in a callback that swallows whatever is raised in it, as ``__del__`` does."""
+    script = """
+import time
+from medwave.cli.app import _interrupts_repeated
+
+class Swallowing:
+    def __del__(self):
+        raise KeyboardInterrupt
+
+with _interrupts_repeated():
+    Swallowing()
+    time.sleep(20)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode != 0
+    assert done.stderr.splitlines()[-1] == "KeyboardInterrupt"
+    assert "ignored" not in done.stderr

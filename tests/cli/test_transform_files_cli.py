@@ -2,6 +2,7 @@
 
 import json
 
+import nibabel
 import numpy as np
 import pytest
 from cli_cases import QUICK, listing
@@ -45,21 +46,26 @@ def test_compose_invert_jacobian(medwave, run, tmp_path):
     assert np.abs(read_volume(tmp_path / "log.nii.gz").data).max() < 1e-6  # the quick run's transform is the identity
 
 
+ENDS = ("--fixed", "{fixed}", "--moving", "{moving}")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (("invert", "absent.h5", "-o", "x.h5"), "no such file"),
-        (("compose", "{run}", "{affine}", "-o", "x.tfm"), "bends space"),
+        (("compose", "{bent}", "{affine}", "-o", "x.tfm"), "bends space"),
         (("jacobian", "{affine}", "-o", "x.nii.gz"), "--reference"),
         (("convert-transform", "{affine}", "--to", "fsl", "-o", "x.mat"), "--fixed and --moving"),
-        (("convert-transform", "{run}", "--to", "fsl", "-o", "x.mat"), ".nii.gz"),
+        (("convert-transform", "{bent}", "--to", "fsl", "-o", "x.mat", *ENDS), ".nii.gz"),
         (("register", "{fixed}", "{moving}", "--init", "absent.mat", "-o", "out"), "no such file"),
     ],
 )
 def test_what_cannot_be_is_one_line(medwave, pair, run, tmp_path, monkeypatch, words, said):
     monkeypatch.chdir(tmp_path)
+    bent = nibabel.load(run / "transform/field.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(bent.get_fdata() + 0.5, bent.affine, bent.header), tmp_path / "bent.nii.gz")
     before = listing(tmp_path)
-    names = {"run": run, "affine": run / "transform/affine.tfm", **pair}
+    names = {"run": run, "affine": run / "transform/affine.tfm", "bent": tmp_path / "bent.nii.gz", **pair}
     done = medwave(*(word.format(**names) for word in words))
     assert done.code == 2
     assert len(done.errors) == 1
