@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import hashlib
+import itertools
 import os
 import tempfile
 import time
@@ -175,10 +176,10 @@ def plan() -> list[dict[str, Any]]:
         began = time.perf_counter()
         store = create_ome_zarr(folder / "large.ome.zarr", LARGE, np.uint16)
         rng = np.random.default_rng(0)
-        for corner in ((1024, 2048, 2048), (1024, 2048, 2112), (0, 0, 0), (1984, 4032, 4032)):
+        for z, y, x in itertools.product(range(768, 1280, 64), range(1792, 2304, 64), range(1792, 2304, 64)):
             block = rng.normal(100, 10, (64, 64, 64))
             block[30:34, 30:34] += 150
-            box = Box(corner, tuple(c + 64 for c in corner))
+            box = Box((z, y, x), (z + 64, y + 64, x + 64))
             store.write(box.slices, block.clip(0).astype(np.uint16))
         made, before, cpu, began = time.perf_counter() - began, peak_rss_mb(), time.process_time(), time.perf_counter()
         found = plan_segmentation(store.path)

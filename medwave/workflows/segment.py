@@ -17,6 +17,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from medwave import __version__
 from medwave.core.errors import GeometryError, InputError
 from medwave.core.files import StrPath, write_json
@@ -226,7 +229,7 @@ def prepare(
         MedwaveError: for unusable weights, a device that is not there, a region outside, or a volume of one value.
     """
     region = parse_region(options.region, volume.shape)
-    scale = sampled_scale(volume.read, volume.shape)
+    scale = volume_scale(volume, region)
     path = Path(weights) if weights is not None else suited_weights(scale)
     model, info = load_fibre_network(path), read_weights_info(path)
     seen = fingerprint(path)["sha256"]
@@ -252,6 +255,26 @@ def prepare(
         volume, region, scale, model, path, replace(options, precision=precision), plan,
         blocks_within(volume.shape, region, size=size), pinned, provenance,
     )  # fmt: skip
+
+
+def volume_scale(volume: LazyVolume, region: Box) -> IntensityScale:
+    """The scale of the whole volume, or of the region where the volume is so sparse that nothing else was found.
+
+    Raises:
+        InputError: when neither holds more than one value.
+    """
+    try:
+        return sampled_scale(volume.read, volume.shape)
+    except InputError:
+        if region.shape == volume.shape:
+            raise
+        z, y, x = region.start
+
+        def read(box: tuple[slice, slice, slice]) -> npt.NDArray[np.generic]:
+            moved = (slice(s.start + a, s.stop + a) for s, a in zip(box, (z, y, x), strict=True))
+            return volume.read(tuple(moved))  # type: ignore[arg-type]
+
+        return sampled_scale(read, region.shape)
 
 
 def suited_weights(scale: IntensityScale) -> Path:

@@ -21,11 +21,10 @@ from medwave.cubes import Box
 from medwave.cubes.plan import CubePlan, Triple
 from medwave.engine.fibres import BLOCK, FibrePredictor, blocks_within, bordered, fibre_plan, is_empty
 from medwave.scale import Workers
-from medwave.transforms.microscopy import sampled_scale
 from medwave.volumes import open_stack
 from medwave.volumes.location import absolute
 from medwave.workflows.options_neurons import SegmentOptions
-from medwave.workflows.segment import load_fibre_network, parse_region, suited_weights
+from medwave.workflows.segment import load_fibre_network, parse_region, suited_weights, volume_scale
 from medwave.workflows.segment_tasks import own_device, shards_of, task_bytes
 
 LOOKED_AT = 16
@@ -154,7 +153,7 @@ def _probe(probe: _Probe) -> _Seen:
         limited_threads(probe.threads),
         open_stack(probe.volume, channel=how.channel, level=how.level, axes=how.axes, spacing_um=how.spacing) as volume,
     ):
-        scale = sampled_scale(volume.read, volume.shape)
+        scale = volume_scale(volume, parse_region(how.region, volume.shape))
         read = bordered(lambda box: volume.read(box.slices), volume.shape)
         began, busy, empty = time.perf_counter(), None, 0
         for cube in probe.cubes:

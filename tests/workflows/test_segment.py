@@ -104,6 +104,20 @@ def test_the_network_is_chosen_by_whether_noise_is_seen(image, tmp_path, black_l
     assert Path(job.provenance["path"]) == shipped_weights(name)
 
 
+def test_a_region_of_a_volume_that_is_empty_elsewhere_has_its_own_scale(image, tmp_path, monkeypatch):
+    monkeypatch.setattr("medwave.transforms.microscopy._LOOKED_AT", 1)
+    shape = (64, 256, 1024)
+    volume = np.zeros(shape, np.uint16)
+    volume[40:48, 100:120, 200:800] = image
+    path = tmp_path / "sparse.tif"
+    tifffile.imwrite(path, volume)
+    with open_stack(path) as opened:
+        with pytest.raises(InputError, match="it is empty"):
+            prepare(opened, None, SegmentOptions())
+        job = prepare(opened, None, SegmentOptions(region="40:48,100:120,200:800"))
+    assert abs(job.scale.center - np.median(image)) < 10
+
+
 def test_an_interrupted_run_goes_on_to_the_same_bytes(run, tmp_path, monkeypatch):
     monkeypatch.setattr("medwave.engine.fibres.CUBE_VOXELS", 16 * 32 * 160)  # several cubes
     whole = run("whole", overlap=16)
