@@ -118,6 +118,15 @@ def test_a_region_of_a_volume_that_is_empty_elsewhere_has_its_own_scale(image, t
     assert abs(job.scale.center - np.median(image)) < 10
 
 
+def test_a_region_does_not_excuse_values_that_are_not_finite_elsewhere(image, tmp_path):
+    volume = np.concatenate([image, image]).astype(np.float32)
+    volume[12, 3, 300] = np.nan
+    path = tmp_path / "nan.tif"
+    tifffile.imwrite(path, volume)
+    with open_stack(path) as opened, pytest.raises(InputError, match="NaN"):
+        prepare(opened, None, SegmentOptions(region="0:8,:,:"))
+
+
 def test_an_interrupted_run_goes_on_to_the_same_bytes(run, tmp_path, monkeypatch):
     monkeypatch.setattr("medwave.engine.fibres.CUBE_VOXELS", 16 * 32 * 160)  # several cubes
     whole = run("whole", overlap=16)

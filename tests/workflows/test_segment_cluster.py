@@ -6,41 +6,31 @@ import shutil
 import numpy as np
 import pytest
 import tifffile
+from segment_case import as_store, noise_with_lines, several_cubes, stores  # noqa: F401  (a fixture)
 
 import medwave
 from medwave.core.errors import InputError, OutputError
 from medwave.cubes import Box
 from medwave.engine.fibres import blocks_within
 from medwave.volumes import create_ome_zarr
-from medwave.workflows.segment_store import JOURNAL, MASK, PROBABILITY
+from medwave.workflows.segment_store import JOURNAL, PROBABILITY
 from medwave.workflows.segment_tasks import shards_of
 
 SHAPE = (8, 20, 600)
 BLOCKS = 5
 
 
-@pytest.fixture(autouse=True, scope="module")
-def several_cubes():
-    """Small cubes; the plan goes to the workers as it is."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("medwave.engine.fibres.CUBE_VOXELS", 16 * 32 * 160)
-        yield
-
-
 @pytest.fixture(scope="module")
 def image():
     """Noise with bright lines in every block."""
-    volume = np.random.default_rng(0).normal(100, 10, SHAPE)
-    volume[3:6, 4::9, :] += 150
+    volume = noise_with_lines(SHAPE)
     volume[3:6, :, 200:203] += 150
     return volume.clip(0).astype(np.uint16)
 
 
 @pytest.fixture(scope="module")
 def volume(image, tmp_path_factory):
-    path = tmp_path_factory.mktemp("input") / "image.ome.zarr"
-    create_ome_zarr(path, SHAPE, np.uint16, chunks=(32, 64, 64)).write([slice(None)] * 3, image)
-    return path
+    return as_store(tmp_path_factory.mktemp("input") / "image.ome.zarr", image, chunks=(32, 64, 64))
 
 
 @pytest.fixture
@@ -59,14 +49,6 @@ def undisturbed(volume, bright_is_fibre, tmp_path_factory):
     return medwave.segment(
         volume, folder, weights=bright_is_fibre, threads=1, overlap=16, shard=256, precision="float32"
     )
-
-
-def stores(folder):
-    """All files of the two images, but for the names of the images themselves."""
-    return {
-        str(p.relative_to(folder)): p.read_bytes()
-        for name in (PROBABILITY, MASK) for p in sorted((folder / name).rglob("*")) if p.is_file()
-    }  # fmt: skip
 
 
 def test_the_same_bytes_as_in_one_process(run, workers, undisturbed, tmp_path):

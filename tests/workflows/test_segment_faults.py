@@ -10,33 +10,21 @@ import sys
 import threading
 import time
 
-import numpy as np
 import pytest
+from segment_case import as_store, noise_with_lines, several_cubes, stores  # noqa: F401  (a fixture)
 
 import medwave
 from medwave.core.errors import ClusterError
 from medwave.scale import open_workers
-from medwave.volumes import create_ome_zarr
-from medwave.workflows.segment_store import JOURNAL, MASK, PROBABILITY
+from medwave.workflows.segment_store import JOURNAL
 
 SHAPE = (8, 20, 900)
 BLOCKS = 8
 
 
-@pytest.fixture(autouse=True, scope="module")
-def several_cubes():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("medwave.engine.fibres.CUBE_VOXELS", 16 * 32 * 160)
-        yield
-
-
 @pytest.fixture(scope="module")
 def volume(tmp_path_factory):
-    image = np.random.default_rng(0).normal(100, 10, SHAPE)
-    image[3:6, 4::9, :] += 150
-    path = tmp_path_factory.mktemp("input") / "image.ome.zarr"
-    create_ome_zarr(path, SHAPE, np.uint16).write([slice(None)] * 3, image.clip(0).astype(np.uint16))
-    return path
+    return as_store(tmp_path_factory.mktemp("input") / "image.ome.zarr", noise_with_lines(SHAPE))
 
 
 @pytest.fixture
@@ -46,13 +34,6 @@ def run(volume, bright_is_fibre, tmp_path):
         return medwave.segment(source, tmp_path / folder, **(given | changes))
 
     return segment
-
-
-def stores(folder):
-    return {
-        str(p.relative_to(folder)): p.read_bytes()
-        for name in (PROBABILITY, MASK) for p in sorted((folder / name).rglob("*")) if p.is_file()
-    }  # fmt: skip
 
 
 def journal(folder):
