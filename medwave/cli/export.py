@@ -15,8 +15,10 @@ def export(
         str, typer.Option("--size", help="Size of the images, such as 224x224 or 64x128x128; the batch stays free.")
     ] = "",
 ) -> None:
-    """Write a network as ONNX, and check that onnxruntime gives its numbers. Images go in as the network takes them:
-    scaled already, channels first."""
+    """Write a network as ONNX, and check that onnxruntime gives its numbers.
+
+    Images go in as the network takes them: scaled already, channels first.
+    """
     from medwave.workflows.export import export_onnx
 
     inputs = export_onnx(weights, output, size=size)

@@ -20,6 +20,10 @@ _SAMPLE_BOX = (16, 64, 64)
 _SAMPLE_BOXES, _LOOKED_AT = 64, 8192
 
 
+class EmptyVolumeError(InputError):
+    """Nothing but one value was found wherever it was looked."""
+
+
 @dataclass(frozen=True)
 class IntensityScale:
     """Centre and width of the background of a volume, in its own units.
@@ -71,7 +75,8 @@ def sampled_scale(
         shape: the volume (z, y, x).
 
     Raises:
-        InputError: when every box holds one value only, or a value is not finite.
+        EmptyVolumeError: when every box holds one value only.
+        InputError: when a value is not finite.
     """
     counts = [-(-n // step) for n, step in zip(shape, _SAMPLE_BOX, strict=True)]
     total = math.prod(counts)
@@ -95,5 +100,7 @@ def sampled_scale(
     if not parts:
         values = " or ".join(f"{v:g}" for v in sorted(constant)[:2])
         looked = "everywhere" if len(order) == total else f"in {len(order)} places looked at"
-        raise InputError(f"the volume has the value {values} {looked}: it is empty; check that it is the right one")
+        raise EmptyVolumeError(
+            f"the volume has the value {values} {looked}: it is empty; check that it is the right one"
+        )
     return IntensityScale.of(np.concatenate(parts))

@@ -8,6 +8,7 @@ under another name and appears when it is complete.
 from __future__ import annotations
 
 import contextlib
+import math
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -61,11 +62,10 @@ def convert_volume(
 
 
 def _copy(volume: LazyVolume, image: OmeZarrImage, on_progress: Callable[[int, int], None] | None) -> None:
-    done, total = 0, volume.shape[0] * volume.shape[1] * volume.shape[2]
+    done, total = 0, math.prod(volume.shape)
     for box in blocks_within(volume.shape, size=band(volume.shape, image.files, volume.dtype.itemsize)):
         image.write(box.slices, volume.read(box.slices))
-        z, y, x = box.shape
-        done += z * y * x
+        done += math.prod(box.shape)
         if on_progress:
             on_progress(done, total)
 

@@ -31,7 +31,7 @@ from medwave.engine.fibres import BLOCK, CubeCount, FibrePredictor, blocks_withi
 from medwave.models import FibreNet, open_network, shipped_weights
 from medwave.models.weights import read_weights_info
 from medwave.scale import Workers
-from medwave.transforms.microscopy import IntensityScale, sampled_scale
+from medwave.transforms.microscopy import EmptyVolumeError, IntensityScale, sampled_scale
 from medwave.volumes import LazyVolume, OmeZarrImage, open_stack
 from medwave.volumes.location import absolute, fingerprint_at, location
 from medwave.workflows.options_neurons import SegmentOptions
@@ -261,11 +261,12 @@ def volume_scale(volume: LazyVolume, region: Box) -> IntensityScale:
     """The scale of the whole volume, or of the region where the volume is so sparse that nothing else was found.
 
     Raises:
-        InputError: when neither holds more than one value.
+        EmptyVolumeError: when neither holds more than one value.
+        InputError: when a value is not finite.
     """
     try:
         return sampled_scale(volume.read, volume.shape)
-    except InputError:
+    except EmptyVolumeError:
         if region.shape == volume.shape:
             raise
         z, y, x = region.start

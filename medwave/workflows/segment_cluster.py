@@ -7,6 +7,7 @@ stops the run at once. The mask and each level of the pyramids are made by tasks
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -54,7 +55,7 @@ def predict_on(
     shards = shards_of(left, work.options.shard)
     on_voxels(len(blocks) - len(left), len(blocks), None, None)
     began, voxels, failures = time.monotonic(), 0, list[tuple[Shard, Exception]]()
-    total = sum(_voxels(block) for block in left)
+    total = sum(math.prod(block.shape) for block in left)
     for done in workers.run(
         predict_shard, [(work, shard) for shard in shards], memory_bytes=task_bytes(shards), name="segment"
     ):
@@ -68,7 +69,7 @@ def predict_on(
         cubes.empty += done.result.empty
         for block in shard.blocks:
             store.finish(block)
-            voxels += _voxels(block)
+            voxels += math.prod(block.shape)
         speed = voxels / max(1e-9, time.monotonic() - began)
         on_voxels(len(store.finished), len(blocks), (total - voxels) / speed, speed)
     if failures:
@@ -99,11 +100,6 @@ def _all(workers: Workers, function: Callable[[Any], Any], items: Sequence[Any],
             raise done.error
         results.append(done.result)
     return results
-
-
-def _voxels(box: Box) -> int:
-    z, y, x = box.shape
-    return z * y * x
 
 
 def _shard_error(volume: str, failures: Sequence[tuple[Shard, Exception]], count: int) -> ShardError:
