@@ -7,7 +7,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from medwave.cli.options import CLUSTER, OUTPUT, file_option, with_options
+from medwave.cli.options import CLUSTER, JSON, OUTPUT, file_option, wants_table, with_options
 from medwave.cli.progress import command_line, item_progress, resumable, workers_of
 from medwave.workflows.options_cohort import CohortOptions, PropagateOptions, TemplateOptions
 
@@ -35,6 +35,7 @@ def batch(
         typer.Option("--bids-space", help="Label of the template in BIDS names, such as MNI152NLin2009cAsym."),
     ] = None,
     cluster: CLUSTER = None,
+    json: JSON = None,
     *,
     options: CohortOptions,
 ) -> None:
@@ -47,6 +48,7 @@ def batch(
     from medwave.workflows.batch import FAILED
     from medwave.workflows.bids import is_bids
     from medwave.workflows.cohort import FAILURES, INDEX, register_cohort
+    from medwave.workflows.cohort_index import summary_values
     from medwave.workflows.cohort_items import cohort_pairs
 
     for path in (template, template_labels):
@@ -65,10 +67,13 @@ def batch(
             bids_source=source if source.is_dir() and is_bids(source) else None,
             on_outcome=on_outcome, workers=workers,
         )  # fmt: skip
-    typer.echo(f"index: {output / INDEX}")
+    tell = wants_table([summary_values(outcome) for outcome in outcomes], json)
+    if tell:
+        typer.echo(f"index: {output / INDEX}")
     failed = sum(outcome.status == FAILED for outcome in outcomes)
     if failed:
-        typer.echo(f"failures: {output / FAILURES}")
+        if tell:
+            typer.echo(f"failures: {output / FAILURES}")
         typer.echo(f"medwave: {failed} of {len(outcomes)} registrations failed", err=True)
         raise typer.Exit(1)
 

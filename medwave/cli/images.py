@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from medwave.cli.options import OUTPUT, config_option, file_option, with_options
+from medwave.cli.options import JSON, OUTPUT, config_option, file_option, wants_table, with_options
 from medwave.cli.progress import command_line
 from medwave.workflows.image_options import (
     EvaluateClassifierOptions,
@@ -80,6 +80,7 @@ def evaluate_classifier(
     weights: WEIGHTS,
     output: OUTPUT,
     reference: file_option("--reference", _REFERENCE) = None,
+    json: JSON = None,
     *,
     options: EvaluateClassifierOptions,
 ) -> None:
@@ -90,6 +91,8 @@ def evaluate_classifier(
         data, weights, output, reference=reference, options=options, command_line=command_line(),
         on_stage=lambda name: typer.echo(f"medwave: {name}", err=True),
     )  # fmt: skip
+    if not wants_table(result, json):
+        return
     typer.echo(f"accuracy {result['accuracy']:.4f} of {result['images']} images")
     if result["mce"] is not None:
         typer.echo(f"mCE {result['mce']:.1f} % of {reference}")
@@ -106,6 +109,7 @@ def evaluate_segmenter(
     weights: WEIGHTS,
     output: OUTPUT,
     reference: file_option("--reference", _REFERENCE) = None,
+    json: JSON = None,
     *,
     options: EvaluateSegmenterOptions,
 ) -> None:
@@ -116,6 +120,8 @@ def evaluate_segmenter(
         data, weights, output, reference=reference, options=options, command_line=command_line(),
         on_stage=lambda name: typer.echo(f"medwave: {name}", err=True),
     )  # fmt: skip
+    if not wants_table(result, json):
+        return
     typer.echo(f"mean IoU {result['mean_iou']:.4f}, pixels right {result['pixel_accuracy']:.4f}")
     typer.echo(f"report: {output / 'report.html'}")
 

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from medwave.cli.neurons import counts, show_warnings
-from medwave.cli.options import CLUSTER, DRY_RUN, OUTPUT, file_option, with_options
+from medwave.cli.options import CLUSTER, DRY_RUN, JSON, OUTPUT, file_option, wants_table, with_options
 from medwave.cli.progress import block_progress, command_line, item_bar, resumable, workers_of
 from medwave.workflows.options_neurons import ConvertVolumeOptions, ReconstructOptions, SegmentOptions
 
 if TYPE_CHECKING:
     from medwave.workflows.reconstruct_batch import Item
     from medwave.workflows.segment import Segmentation
+    from medwave.workflows.segment_plan import SegmentPlan
 
 _KINDS = "TIFF, folder of slices, v3draw, v3dpbd, OME-Zarr (also s3://...), NIfTI, NRRD or MHA volume."
 VOLUME = Annotated[str, typer.Argument(metavar="VOLUME", help=_KINDS)]
@@ -29,6 +30,7 @@ def segment(
     weights: file_option("--weights", _WEIGHTS) = None,
     cluster: CLUSTER = None,
     dry_run: DRY_RUN = False,
+    json: JSON = None,
     *,
     options: SegmentOptions,
 ) -> None:
@@ -39,8 +41,12 @@ def segment(
     from medwave.workflows.segment import segment as run
 
     if dry_run:
+        from medwave.workflows.segment_plan import plan_segmentation
+
         with workers_of(cluster, threads=options.threads, device=options.device) as workers:
-            _show_plan(volume, weights, options, workers)
+            plan = plan_segmentation(volume, weights=weights, options=options, workers=workers)
+        if wants_table(plan.as_dict(), json):
+            _show_plan(volume, plan)
         return
     with (
         resumable(),
@@ -51,7 +57,7 @@ def segment(
             volume, output, weights=weights, options=options, command_line=command_line(),
             on_stage=on_stage, on_progress=on_progress, workers=workers,
         )  # fmt: skip
-    _show(result)
+    _show(result, json)
 
 
 @with_options(ReconstructOptions)
@@ -69,6 +75,7 @@ def reconstruct(
     weights: file_option("--weights", _WEIGHTS) = None,
     cluster: CLUSTER = None,
     dry_run: DRY_RUN = False,
+    json: JSON = None,
     *,
     options: ReconstructOptions,
 ) -> None:
@@ -85,17 +92,18 @@ def reconstruct(
         raise InputError(f"{gold}: --gold is for one volume; for a batch give a table with the columns volume and gold")
     with workers_of(cluster, threads=options.threads, device=options.device) as workers:
         if dry_run:
-            for volume in [volumes[0]] if items is None else [item.volume for item in items]:
-                _show_plan(volume, weights, options, workers)
+            named = [volumes[0]] if items is None else [str(item.volume) for item in items]
+            _show_plans(named, weights, options, workers, json)
         elif items is None:
-            _reconstruct_one(volumes[0], output, gold, weights, options, workers)
+            _reconstruct_one(volumes[0], output, gold, weights, options, workers, json)
         else:
-            _reconstruct_all(items, output, weights, options, workers)
+            _reconstruct_all(items, output, weights, options, workers, json)
 
 
 def _reconstruct_one(
-    volume: str, output: Path, gold: Path | None, weights: Path | None, options: ReconstructOptions, workers: Any
-) -> None:
+    volume: str, output: Path, gold: Path | None, weights: Path | None, options: ReconstructOptions, workers: Any,
+    json: str | None,
+) -> None:  # fmt: skip
     from medwave.workflows.reconstruct import reconstruct as run
 
     with resumable(), block_progress() as (on_stage, on_progress):
@@ -104,6 +112,8 @@ def _reconstruct_one(
             on_stage=on_stage, on_progress=on_progress, workers=workers,
         )  # fmt: skip
     show_warnings(result.warnings)
+    if not wants_table(_record(result.folder), json):
+        return
     typer.echo(counts(result.tree, options.units))
     if result.scores is not None:
         found, distances = result.scores.scores.at_tolerance.by_samples, result.scores.scores.distances
@@ -118,8 +128,9 @@ def _reconstruct_one(
 
 
 def _reconstruct_all(
-    items: Sequence[Item], output: Path, weights: Path | None, options: ReconstructOptions, workers: Any
-) -> None:
+    items: Sequence[Item], output: Path, weights: Path | None, options: ReconstructOptions, workers: Any,
+    json: str | None,
+) -> None:  # fmt: skip
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -133,15 +144,18 @@ def _reconstruct_all(
             on_item=lambda item, number: on_stage(f"{item.name}, {number + 1} of {len(items)}"),
             on_stage=on_stage, on_progress=on_progress, workers=workers,
         )  # fmt: skip
-    table = Table("volume", "status", "length", "F1", "ESA")
-    for result in results:
-        row = result.row()
-        table.add_row(Text(result.item.name), result.status, *(_short(row[c]) for c in ("length", "f1", "esa")))
-    Console().print(table)
+    rows = [result.row() for result in results]
+    tell = wants_table([{name: None if v == "" else v for name, v in row.items()} for row in rows], json)
+    if tell:
+        table = Table("volume", "status", "length", "F1", "ESA")
+        for row in rows:
+            table.add_row(Text(row["name"]), row["status"], *(_short(row[c]) for c in ("length", "f1", "esa")))
+        Console().print(table)
     failed = [result for result in results if result.status == FAILED]
     for result in failed:
         typer.echo(f"failed: {' '.join(result.error.split())}", err=True)
-    typer.echo(f"summary: {output / SUMMARY}")
+    if tell:
+        typer.echo(f"summary: {output / SUMMARY}")
     if failed:
         typer.echo(f"medwave: {len(failed)} of {len(results)} volumes failed", err=True)
         raise typer.Exit(1)
@@ -191,11 +205,19 @@ def _short(value: Any) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
-def _show_plan(volume: str | Path, weights: Path | None, options: SegmentOptions, workers: Any) -> None:
-    """What a segmentation will take, a line per fact."""
+def _show_plans(
+    volumes: Sequence[str], weights: Path | None, options: SegmentOptions, workers: Any, json: str | None
+) -> None:
     from medwave.workflows.segment_plan import plan_segmentation
 
-    plan = plan_segmentation(volume, weights=weights, options=options, workers=workers)
+    plans = [plan_segmentation(v, weights=weights, options=options, workers=workers) for v in volumes]
+    if wants_table([{"volume": v, **plan.as_dict()} for v, plan in zip(volumes, plans, strict=True)], json):
+        for volume, plan in zip(volumes, plans, strict=True):
+            _show_plan(volume, plan)
+
+
+def _show_plan(volume: str, plan: SegmentPlan) -> None:
+    """What a segmentation will take, a line per fact."""
     size = " x ".join(map(str, plan.region.shape))
     busy = "all cubes looked at are empty" if plan.predict_s is None else f"predicted in {plan.predict_s:.3g} s"
     typer.echo(f"volume: {volume}, {size} voxels (z y x) to segment")
@@ -210,8 +232,19 @@ def _show_plan(volume: str | Path, weights: Path | None, options: SegmentOptions
     typer.echo(f"expected: {plan.hours:.3g} hours")
 
 
-def _show(result: Segmentation) -> None:
+def _record(folder: Path) -> dict[str, Any]:
+    """Everything about a run: its ``run.json``."""
+    from json import loads
+
+    from medwave.workflows.run_folder import MARK
+
+    return dict(loads((folder / MARK).read_text(encoding="utf-8")))
+
+
+def _show(result: Segmentation, json: str | None) -> None:
     show_warnings(result.warnings)
+    if not wants_table(_record(result.folder), json):
+        return
     before = f", {result.blocks_before} of them by an earlier run" if result.blocks_before else ""
     typer.echo(
         f"{result.blocks} blocks{before}; {result.cubes.predicted} cubes predicted, {result.cubes.empty} empty; "

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from medwave.cli.options import OUTPUT, config_option, file_option, with_options
+from medwave.cli.options import JSON, OUTPUT, config_option, file_option, wants_table, with_options
 from medwave.cli.progress import command_line
 from medwave.cli.train import training_progress
 from medwave.workflows.recognition_options import EmbedOptions, TrainRecogniseOptions, VerifyOptions
@@ -75,6 +75,7 @@ def verify(
         Optional[Path],  # noqa: UP045  typer needs the old form
         typer.Option("--output", "-o", help="Folder for scores.csv, report.html and run.json; made when absent."),
     ] = None,
+    json: JSON = None,
     *,
     options: VerifyOptions,
 ) -> None:
@@ -89,6 +90,8 @@ def verify(
             from medwave.workflows.verify_page import verify_with_page
 
             result = verify_with_page(pairs, output, command_line=command_line(), **told)
+    if not wants_table(result.as_dict(), json):
+        return
     _print_verification(result)
     if output is not None:
         typer.echo(f"report: {output / 'report.html'}")
@@ -103,6 +106,7 @@ def identify(
         Optional[Path],  # noqa: UP045  typer needs the old form
         typer.Option("--output", "-o", help="Table to write: probe, identity, found, found_identity, score (CSV)."),
     ] = None,
+    json: JSON = None,
     *,
     options: EmbedOptions,
 ) -> None:
@@ -114,6 +118,8 @@ def identify(
         result = run(probes, gallery, weights=weights, options=options, on_done=on_done)
     if output is not None:
         write_matches(output, result)
+    if not wants_table(result.as_dict(), json):
+        return
     strangers = len(result.probes) - result.known
     rank1 = "none of them" if result.rank1 is None else f"{100 * result.rank1:.2f} % of {result.known}"
     typer.echo(f"rank 1: {rank1} whose identity the gallery has" + (f"; {strangers} strangers" if strangers else ""))

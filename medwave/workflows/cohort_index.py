@@ -85,11 +85,16 @@ def _linear_measures(matrix: Float64Array) -> dict[str, float]:
 
 def summary_row(outcome: Outcome[PairItem]) -> dict[str, Any]:
     """A row of ``summary.csv``; it holds no times, so that a resumed run gives the same table."""
+    return {c: "" if value is None else _short(value) for c, value in summary_values(outcome).items()}
+
+
+def summary_values(outcome: Outcome[PairItem]) -> dict[str, Any]:
+    """The same unrounded; None where a measure is not known."""
     known = {
         **measures(outcome.run), "name": outcome.item.name, "error": outcome.error,
         "status": FAILED if outcome.status == FAILED else outcome.run.get("status", ""),
     }  # fmt: skip
-    return {c: "" if known.get(c) is None else _short(known[c]) for c in SUMMARY_COLUMNS}
+    return {c: known.get(c) for c in SUMMARY_COLUMNS}
 
 
 def _short(value: Any) -> Any:

@@ -44,6 +44,7 @@ from medwave.workflows.recognition_options import EmbedOptions, VerifyOptions, r
 Progress = Callable[[int, int], None]
 """Told the number of pictures done, and of all."""
 
+MATCH_COLUMNS = ("probe", "identity", "found", "found_identity", "score")
 _BLOCK = 2048
 
 
@@ -79,6 +80,14 @@ class Verification:
     auroc: float
     accepted: dict[float, TarAtFar | None]
 
+    def as_dict(self) -> dict[str, Any]:
+        """What was measured as plain values, as ``run.json`` holds it; the pairs are left to :func:`write_scores`."""
+        return {
+            "pairs": len(self.same), "accuracy": self.accuracy._asdict(), "auroc": self.auroc,
+            "equal_error_rate": self.equal_error_rate,
+            "tar_at_far": {f"{far:g}": None if t is None else t._asdict() for far, t in self.accepted.items()},
+        }  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Identified:
@@ -99,6 +108,14 @@ class Identified:
     scores: npt.NDArray[np.float64]
     rank1: float | None
     known: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as plain values: the figures, and a row of ``matches`` per probe."""
+        columns = (self.probes, self.identities, self.found, self.found_identities, self.scores.tolist())
+        return {
+            "probes": len(self.probes), "known": self.known, "rank1": self.rank1,
+            "matches": [dict(zip(MATCH_COLUMNS, row, strict=True)) for row in zip(*columns, strict=True)],
+        }  # fmt: skip
 
 
 def embed(
@@ -202,7 +219,7 @@ def write_matches(path: StrPath, result: Identified) -> None:
     """A table of all probes: ``probe,identity,found,found_identity,score``; raises OutputError likewise."""
     columns = (result.probes, result.identities, result.found, result.found_identities)
     rows = zip(*columns, map("{:.6f}".format, result.scores), strict=True)
-    _write_table(path, ("probe", "identity", "found", "found_identity", "score"), rows)
+    _write_table(path, MATCH_COLUMNS, rows)
 
 
 def _write_table(path: StrPath, header: tuple[str, ...], rows: Any) -> None:

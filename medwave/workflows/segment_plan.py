@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -70,6 +70,10 @@ class SegmentPlan:
         """Expected time of the segmentation."""
         seconds = self.read_s + (1 - self.empty_share) * (self.predict_s or 0.0)
         return self.cubes * seconds / self.slots / 3600
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as plain values."""
+        return {**asdict(self), "hours": self.hours}
 
 
 class _Probe(NamedTuple):

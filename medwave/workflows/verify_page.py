@@ -52,11 +52,7 @@ def verify_with_page(
         write_json(target / MARK, {
             "medwave": __version__, "command": command_line, "options": asdict(options),
             "inputs": {n: {"path": str(p), **fingerprint(p)} for n, p in sources.items() if p is not None},
-            "result": {
-                "pairs": len(result.same), "accuracy": result.accuracy._asdict(), "auroc": result.auroc,
-                "equal_error_rate": result.equal_error_rate,
-                "tar_at_far": {f"{far:g}": None if t is None else t._asdict() for far, t in result.accepted.items()},
-            },
+            "result": result.as_dict(),
             "stages": [asdict(stage) for stage in clock.stages], "files": {"scores": SCORES, "report": REPORT},
             "versions": versions(),
         })  # fmt: skip

@@ -1,6 +1,7 @@
 """``medwave batch``: what it prints and writes, its exit codes, and its errors."""
 
 import csv
+import json
 
 from cli_cases import QUICK, write_pair
 
@@ -22,6 +23,13 @@ def test_one_of_two_fails(medwave, tmp_path):
         assert [row["name"] for row in csv.DictReader(stream)] == ["bad"]
     again = medwave("batch", table, "-o", tmp_path / "out", *QUICK)
     assert "1 of 2: good: complete before, Dice 0." in again.err
+    piped = medwave("batch", table, "-o", tmp_path / "out", "--json", "-", *QUICK)
+    assert piped.code == 1
+    good, bad = json.loads(piped.out)
+    assert (good["name"], good["status"], bad["name"], bad["status"]) == ("good", "ok", "bad", "failed")
+    assert 0 < good["dice"] < 1
+    assert bad["dice"] is None
+    assert "absent.nii.gz: no such file" in bad["error"]
 
 
 def test_unusable_questions_are_errors_of_one_line(medwave, tmp_path):

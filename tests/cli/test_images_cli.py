@@ -1,5 +1,6 @@
 """``medwave train classify|segment`` and the evaluations: a run, and what is said about bad data."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,10 @@ def test_a_classifier_is_trained(medwave, data, tmp_path):
     assert done.code == 0, done.err
     assert "accuracy" in done.out
     assert (tmp_path / "page" / "report.html").exists()
+    piped = medwave("evaluate-classifier", data, "--weights", weights, *quick, "-o", tmp_path / "page", "--json", "-")
+    measured = json.loads(piped.out)
+    assert measured == json.loads((tmp_path / "page" / "run.json").read_text())["result"]
+    assert f"accuracy {measured['accuracy']:.4f} of {measured['images']} images" in done.out
     done = medwave("evaluate-segmenter", tmp_path, "--weights", weights, "-o", tmp_path / "other")
     assert done.code == 2
     assert "none of the known layouts" in done.err

@@ -46,6 +46,15 @@ def test_segment_says_its_rule_and_its_results(medwave, files, bright_is_fibre):
     assert "medwave: segment, 1 of 1 blocks, about 0 s left\n" in done.err
     done = medwave("segment", files / "image.tif", "-o", files / "out", "--weights", bright_is_fibre)
     assert done.out.startswith("1 blocks, 1 of them by an earlier run; 0 cubes predicted")
+    words = ("segment", files / "image.tif", "-o", files / "out", "--weights", bright_is_fibre)
+    piped = medwave(*words, "--json", "-")
+    assert json.loads(piped.out) == json.loads((files / "out" / "run.json").read_text())
+    plan = json.loads(medwave(*words, "--dry-run", "--json", "-").out)
+    assert plan["shape"] == list(SHAPE)
+    assert (plan["tasks"], plan["cubes"]) == (1, 1)
+    (named,) = json.loads(medwave("reconstruct", *words[1:], "--dry-run", "--json", "-").out)
+    assert named["volume"] == str(files / "image.tif")
+    assert named["cubes"] == 1
 
 
 def test_reconstruct_with_gold(medwave, files, bright_is_fibre):
@@ -58,6 +67,10 @@ def test_reconstruct_with_gold(medwave, files, bright_is_fibre):
     record = json.loads((files / "out" / "run.json").read_text())
     assert record["command"].startswith("medwave reconstruct")
     assert medwave("score", files / "out" / "tree.swc", files / "gold.swc").code == 0
+    piped = medwave(*words, "--gold", files / "gold.swc", "--spacing", "1,1,1", "--json", "-")
+    again = json.loads((files / "out" / "run.json").read_text())
+    assert json.loads(piped.out) == again
+    assert {name: again[name] for name in ("tree", "scores")} == {name: record[name] for name in ("tree", "scores")}
 
 
 def test_a_batch_with_a_bad_volume_ends_with_1(medwave, files, bright_is_fibre):
@@ -74,6 +87,16 @@ def test_a_batch_with_a_bad_volume_ends_with_1(medwave, files, bright_is_fibre):
     done = medwave(*words)
     assert done.code == 0, done.err
     assert "complete before" in done.out
+    written = medwave(*words, "--json", files / "rows.json")
+    assert written.out.splitlines()[-1] == done.out.splitlines()[-1]
+    (files / "bad.tif").write_text("not a TIFF")
+    piped = medwave(*words, "--json", "-")
+    assert piped.code == 1
+    bad, good = json.loads(piped.out)
+    assert good == json.loads((files / "rows.json").read_text())[1]
+    assert (good["name"], good["status"], bad["status"], bad["length"]) == ("image", "complete before", "failed", None)
+    assert good["length"] > 0
+    assert "bad.tif" in bad["error"]
 
 
 @pytest.fixture

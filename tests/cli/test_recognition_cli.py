@@ -1,5 +1,7 @@
 """``medwave train recognise``, ``embed``, ``verify``, ``identify``: from pictures to numbers; errors are one line."""
 
+import csv
+import json
 import re
 from pathlib import Path
 
@@ -53,6 +55,12 @@ def test_from_training_to_a_page(medwave, patterns, tmp_path):
     assert page.code == 0, page.err
     assert page.out.startswith(by_features.out)
     assert "medwave verify" in (tmp_path / "page" / "report.html").read_text()
+    piped = medwave("verify", pairs, "--embeddings", tmp_path / "x.npz", "--folds", 5, "--json", "-")
+    verified = json.loads(piped.out)
+    assert f"accuracy: {100 * verified['accuracy']['mean']:.2f} ±" in by_features.out
+    assert verified["pairs"] == 25
+    assert len(verified["accuracy"]["thresholds"]) == 5
+    assert verified["tar_at_far"]["0.001"] is None
 
     gallery = tmp_path / "gallery"
     for name in "abcd":
@@ -62,6 +70,14 @@ def test_from_training_to_a_page(medwave, patterns, tmp_path):
     assert done.code == 0, done.err
     assert "of 16 whose identity the gallery has; 4 strangers" in done.out
     assert len((tmp_path / "m.csv").read_text().splitlines()) == 21
+    words = ("identify", tmp_path / "x.npz", gallery, "--weights", weights)
+    found = json.loads(medwave(*words, "--json", "-").out)
+    assert (found["probes"], found["known"], len(found["matches"])) == (20, 16, 20)
+    assert f"rank 1: {100 * found['rank1']:.2f} % of 16" in medwave(*words, "--json", tmp_path / "found.json").out
+    assert json.loads((tmp_path / "found.json").read_text()) == found
+    with (tmp_path / "m.csv").open(newline="") as stream:
+        rows = [{**row, "score": float(row["score"])} for row in csv.DictReader(stream)]
+    assert rows == [{**match, "score": round(match["score"], 6)} for match in found["matches"]]
 
 
 @pytest.mark.parametrize(
