@@ -206,12 +206,17 @@ class Corrupted:
 
 
 def show(arguments: argparse.Namespace) -> None:
-    """Print a table for each setting that has rows: means over seeds, and differences to the twin with intervals."""
-    rows = read_rows(arguments.rows)
+    """Print a table for each setting that has rows."""
+    print("\n".join(tables(read_rows(arguments.rows))))
+
+
+def tables(rows: list[dict[str, Any]]) -> list[str]:
+    """Lines of Markdown for each setting: means over seeds, and differences to the twin with intervals."""
+    lines = []
     for width, epochs in sorted({(row["width"], row["epochs"]) for row in rows}):
         chosen = [row for row in rows if (row["width"], row["epochs"]) == (width, epochs)]
-        print(f"\nResNet-18, width {width:g}, {epochs} epochs")
-        print("\n".join(table(chosen)))
+        lines += [f"ResNet-18, width {width:g}, {epochs} epochs", "", *table(chosen), ""]
+    return lines
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:

@@ -31,6 +31,7 @@ def pages() -> dict[str, str]:
             parts.append(f"## Measured {path.stem[-10:]}\n\n{_context(results)}\n\n{render(results)}\n")
             parts.append(f"All runs: `benchmarks/results/{path.name}`.\n")
         made[name] = "\n".join(parts)
+    made |= {path.stem: _page_of_rows(path) for path in sorted(RESULTS.glob("*.jsonl"))}
     toctree = "\n".join(made)
     made["index"] = (
         "# Benchmarks\n\nEach page is made from the JSON files in `benchmarks/results` when these pages are built. "
@@ -39,6 +40,17 @@ def pages() -> dict[str, str]:
         f"```{{toctree}}\n:maxdepth: 1\n\n{toctree}\n```\n"
     )
     return made
+
+
+def _page_of_rows(path: Path) -> str:
+    """For rows of JSON that a program goes on with, ``PROGRAM_SET.jsonl``: its ``tables`` render them."""
+    title, about = ROW_PAGES[path.stem]
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    tables = "\n".join(import_module(path.stem.split("_")[0]).tables(rows))
+    return (
+        f"# {title}\n\n{about}\n\n## Measured {rows[-1]['date']}\n\n{_context(rows[-1])}\n\n{tables}\n\n"
+        f"All runs: `benchmarks/results/{path.name}`.\n"
+    )
 
 
 def _plain_page(name: str) -> tuple[str, str, Callable[[Results], str]]:
@@ -252,3 +264,14 @@ PAGES: dict[str, tuple[str, str, Callable[[Results], str]]] = {
     ),
 }
 """Prefix of the result files -> title, what is measured, and what renders it. The pages are in this order."""
+
+ROW_PAGES: dict[str, tuple[str, str]] = {
+    "backbones_cifar": (
+        "Backbones with wavelets on CIFAR-10",
+        "A small ResNet-18 and its wavelet versions, one recipe: accuracy, corruption errors (CE) relative to the "
+        "network without wavelets of the same seed, consistency under shifts, accuracy under attack. In brackets: "
+        "difference to that network, with Student's 95 % interval over seeds. `python benchmarks/backbones.py cifar "
+        "--data FILE.npz`.",
+    ),
+}
+"""Name of a file of rows -> title, and what is measured."""
