@@ -13,6 +13,10 @@ class SegmentOptions(VolumeOptions):
     """How fibres are segmented."""
 
     threshold: float = option(0.5, "Voxels whose probability is above it are fibre, 0 to 1.")
+    smallest_piece_voxels: int = option(
+        0, "Leave pieces with fewer voxels out of the mask (a piece: voxels that touch by faces or edges).",
+        name="smallest_piece",
+    )  # fmt: skip
     region: str | None = option(
         None, "Part to segment, z0:z1,y0:y1,x0:x1 in voxels; a bound left out is that of the volume."
     )
@@ -45,6 +49,10 @@ class SegmentOptions(VolumeOptions):
         super().__post_init__()
         if not 0 < self.threshold < 1:
             raise InputError(f"threshold: a probability between 0 and 1, got {self.threshold}")
+        if self.smallest_piece_voxels < 0:
+            raise InputError(
+                f"smallest_piece: a number of voxels or 0 for all pieces, got {self.smallest_piece_voxels}"
+            )
         if not 0 <= self.overlap <= 128 or self.overlap % 16:
             raise InputError(f"overlap: 0 to 128 voxels in steps of 16, got {self.overlap}")
         if self.shard < 128 or self.shard % 128:

@@ -39,7 +39,7 @@ from medwave.workflows.options import ScoreOptions
 from medwave.workflows.options_neurons import ReconstructOptions
 from medwave.workflows.run_folder import MARK
 from medwave.workflows.score import ScoredFiles
-from medwave.workflows.segment import BlockProgress, Segmentation, parse_region, segment_into
+from medwave.workflows.segment import BlockProgress, Segmentation, no_fibre, parse_region, segment_into
 from medwave.workflows.segment_store import MASK, PROBABILITY
 from medwave.workflows.trace import (
     check_memory,
@@ -168,7 +168,7 @@ def _check_fibre(result: Segmentation, options: ReconstructOptions) -> None:
     """Refuse what cannot be traced, in words of the probabilities."""
     if not result.fibre_voxels:
         raise InputError(
-            f"{result.volume}: no voxel has a probability above {options.threshold:g}: there is nothing to trace; "
+            f"{result.volume}: {no_fibre(options)}: there is nothing to trace; "
             "lower the --threshold, or check that the volume is the right one"
         )
     if result.fibre_share > options.largest_foreground_share:

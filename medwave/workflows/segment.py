@@ -196,11 +196,12 @@ def segment_into(
                     predict(job, store, image, cubes, on_progress)
                 with stage("mask"):
                     if workers is None:
-                        fibre = write_mask(images, image, job.blocks, options.threshold)
+                        small = options.smallest_piece_voxels
+                        fibre, pieces = write_mask(images, image, job.blocks, options.threshold, small)
                     else:
-                        fibre = mask_on(workers, image, store, job.blocks, options.threshold, options.shard)
+                        fibre, pieces = mask_on(workers, image, store, job.blocks, options)
     options = job.options
-    doubts = [] if fibre else [f"{volume}: no voxel has a probability above {options.threshold:g}: the mask is empty"]
+    doubts = [] if fibre else [f"{volume}: {no_fibre(options)}: the mask is empty"]
     record = {
         "warnings": doubts,
         "options": asdict(options),
@@ -213,6 +214,7 @@ def segment_into(
         "blocks": {"size": job.pinned["blocks"], "count": len(job.blocks), "finished_before": before},
         "intensities": asdict(job.scale),
         "fibre_voxels": fibre,
+        "pieces": None if pieces is None else asdict(pieces),
     }
     return Segmentation(
         output, location(volume), opened.shape, opened.spacing_um, job.region, fibre, len(job.blocks), before, cubes,
@@ -276,6 +278,13 @@ def volume_scale(volume: LazyVolume, region: Box) -> IntensityScale:
             return volume.read(tuple(moved))  # type: ignore[arg-type]
 
         return sampled_scale(read, region.shape)
+
+
+def no_fibre(options: SegmentOptions) -> str:
+    """What an empty mask says."""
+    least = options.smallest_piece_voxels
+    within = f" in a piece of {least} voxels or more" if least > 1 else ""
+    return f"no voxel{within} has a probability above {options.threshold:g}"
 
 
 def suited_weights(scale: IntensityScale) -> Path:

@@ -7,6 +7,7 @@ stops the run at once. The mask and each level of the pyramids are made by tasks
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -18,10 +19,13 @@ from medwave.engine.fibres import CubeCount, blocks_within
 from medwave.scale import Workers
 from medwave.volumes import OmeZarrImage, level_shapes
 from medwave.volumes.location import absolute
+from medwave.workflows.options_neurons import SegmentOptions
+from medwave.workflows.segment_pieces import NONE_SMALL, Pieces, small_pieces
 from medwave.workflows.segment_store import MASK, SegmentStore, create_mask
 from medwave.workflows.segment_tasks import (
     Shard,
     ShardWork,
+    label_shard,
     mask_shard,
     predict_shard,
     pyramid_part,
@@ -77,28 +81,37 @@ def predict_on(
 
 
 def mask_on(
-    workers: Workers, probability: OmeZarrImage, store: SegmentStore, blocks: Sequence[Box], threshold: float, size: int
-) -> int:
-    """As :func:`medwave.workflows.segment_store.write_mask`, in tasks; returns how many voxels are fibre."""
+    workers: Workers, probability: OmeZarrImage, store: SegmentStore, blocks: Sequence[Box], options: SegmentOptions
+) -> tuple[int, Pieces | None]:
+    """As :func:`medwave.workflows.segment_store.write_mask`, in tasks."""
     mask = create_mask(store.images / MASK, probability)
     source, target = absolute(probability.path), absolute(mask.path)
-    items = [(source, target, threshold, shard) for shard in shards_of(blocks, size)]
+    shards, size, threshold = shards_of(blocks, options.shard), options.shard, options.threshold
+    pieces, small = None, iter([NONE_SMALL] * len(blocks))
+    if options.smallest_piece_voxels > 1:
+        parts = [(source, threshold, shard) for shard in shards]
+        labelled = _all(workers, label_shard, parts, "pieces", task_bytes(shards))
+        pieces, found = small_pieces(list(itertools.chain(*labelled)), options.smallest_piece_voxels)
+        small = iter(found)
+    items = [(source, target, threshold, shard, [next(small) for _ in shard.blocks]) for shard in shards]
     fibre = sum(_all(workers, mask_shard, items, "mask"))
     for path, method in ((source, "mean"), (target, "max")):
         part = max(_LEVEL_BLOCK, size) if probability.files != probability.chunks else _LEVEL_BLOCK
         for level, shape in list(enumerate(level_shapes(path)))[1:]:
             parts = blocks_within(shape, size=(part,) * 3)
             _all(workers, pyramid_part, [(path, level, (box,), method) for box in parts], f"level {level}")
-    return fibre
+    return fibre, pieces
 
 
-def _all(workers: Workers, function: Callable[[Any], Any], items: Sequence[Any], name: str) -> list[Any]:
-    """Results of all items, or the first error."""
-    results = []
-    for done in workers.run(function, items, name=name):
+def _all(
+    workers: Workers, function: Callable[[Any], Any], items: Sequence[Any], name: str, memory_bytes: int = 0
+) -> list[Any]:
+    """Results of all items in their order, or the first error."""
+    results: list[Any] = [None] * len(items)
+    for done in workers.run(function, items, memory_bytes=memory_bytes, name=name):
         if done.error is not None:
             raise done.error
-        results.append(done.result)
+        results[done.number] = done.result
     return results
 
 

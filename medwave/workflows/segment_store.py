@@ -25,6 +25,7 @@ from medwave.cubes import Box
 from medwave.cubes.plan import Triple
 from medwave.volumes import OmeZarrImage, build_pyramid, create_ome_zarr
 from medwave.volumes.location import is_url, location, remove_store
+from medwave.workflows.segment_pieces import NONE_SMALL, Pieces, Small, fibre_without, label_fibre, small_pieces
 
 PROBABILITY, MASK = "probability.ome.zarr", "mask.ome.zarr"
 RECORD, JOURNAL = "segmentation.json", "segmentation.blocks"
@@ -170,20 +171,32 @@ class SegmentStore:
         return _created(path, shape, spacing_um, self.shard)
 
 
-def write_mask(images: Path, probability: OmeZarrImage, blocks: Sequence[Box], threshold: float) -> int:
+def write_mask(
+    images: Path, probability: OmeZarrImage, blocks: Sequence[Box], threshold: float, smallest_voxels: int = 0
+) -> tuple[int, Pieces | None]:
     """Make ``mask.ome.zarr``, fibre where the probability is above the threshold, and the pyramids of both.
 
+    Args:
+        images: where it goes.
+        probability: of fibre.
+        blocks: outside of which nothing is fibre.
+        threshold: 0 to 1.
+        smallest_voxels: pieces with fewer are left out.
+
     Returns:
-        How many voxels are fibre.
+        How many voxels are fibre, and what became of the pieces when small ones were left out.
 
     Raises:
         OutputError: when it cannot be written.
     """
     mask = create_mask(images / MASK, probability)
-    fibre = sum(mask_block(probability, mask, block, threshold) for block in blocks)
+    pieces, small = None, [NONE_SMALL] * len(blocks)
+    if smallest_voxels > 1:
+        pieces, small = small_pieces([label_fibre(probability, block, threshold) for block in blocks], smallest_voxels)
+    fibre = sum(mask_block(probability, mask, *each, threshold) for each in zip(blocks, small, strict=True))
     build_pyramid(probability.path, method="mean")
     build_pyramid(mask.path, method="max")
-    return fibre
+    return fibre, pieces
 
 
 def create_mask(path: Path, probability: OmeZarrImage) -> OmeZarrImage:
@@ -203,9 +216,9 @@ def _created(path: Path, shape: Triple, spacing_um: Sequence[float] | None, shar
     return create_ome_zarr(path, shape, np.uint8, spacing_um=spacing_um, shards=shards, version=version)
 
 
-def mask_block(probability: OmeZarrImage, mask: OmeZarrImage, block: Box, threshold: float) -> int:
-    """Write a block of the mask; returns how many of its voxels are fibre."""
-    inside = np.asarray(probability.read(block.slices) > threshold * 255)
+def mask_block(probability: OmeZarrImage, mask: OmeZarrImage, block: Box, small: Small, threshold: float) -> int:
+    """Write a block of the mask without its small pieces; returns how many of its voxels are fibre."""
+    inside = fibre_without(probability, block, threshold, small)
     count = int(np.count_nonzero(inside))
     if count:
         mask.write(block.slices, np.where(inside, np.uint8(FIBRE), np.uint8(0)))

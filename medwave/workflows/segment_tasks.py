@@ -19,6 +19,7 @@ from medwave.core.errors import InputError
 from medwave.core.provenance import fingerprint
 from medwave.core.threads import limited_threads
 from medwave.cubes import Box
+from medwave.cubes.components import BlockLabels
 from medwave.cubes.plan import CubePlan, Triple
 from medwave.engine.fibres import CubeCount, FibrePredictor, predict_fibres, resolved_precision
 from medwave.engine.predict import usable_device
@@ -26,6 +27,7 @@ from medwave.models import FibreNet, open_network
 from medwave.transforms.microscopy import IntensityScale
 from medwave.volumes import LazyVolume, OmeZarrImage, fill_level, open_stack
 from medwave.workflows.options_neurons import SegmentOptions
+from medwave.workflows.segment_pieces import Small, label_fibre
 from medwave.workflows.segment_store import as_bytes, mask_block
 
 _BYTES_PER_VOXEL = 14
@@ -105,11 +107,18 @@ def predict_shard(item: tuple[ShardWork, Shard]) -> CubeCount:
     return count
 
 
-def mask_shard(item: tuple[str, str, float, Shard]) -> int:
-    """Write the mask of a shard from its probabilities; returns how many voxels are fibre."""
-    probability, mask, threshold, shard = item
+def label_shard(item: tuple[str, float, Shard]) -> list[BlockLabels]:
+    """What each block of a shard tells about the pieces of fibre within it."""
+    probability, threshold, shard = item
+    source = OmeZarrImage(probability)
+    return [label_fibre(source, block, threshold) for block in shard.blocks]
+
+
+def mask_shard(item: tuple[str, str, float, Shard, Sequence[Small]]) -> int:
+    """Write the mask of a shard without the small pieces of each block; returns how many voxels are fibre."""
+    probability, mask, threshold, shard, small = item
     source, target = OmeZarrImage(probability), OmeZarrImage(mask)
-    return sum(mask_block(source, target, block, threshold) for block in shard.blocks)
+    return sum(mask_block(source, target, *each, threshold) for each in zip(shard.blocks, small, strict=True))
 
 
 def pyramid_part(item: tuple[str, int, tuple[Box, ...], str]) -> None:

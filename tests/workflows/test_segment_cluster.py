@@ -6,13 +6,14 @@ import shutil
 import numpy as np
 import pytest
 import tifffile
+from scipy import ndimage
 from segment_case import as_store, noise_with_lines, several_cubes, stores  # noqa: F401  (a fixture)
 
 import medwave
 from medwave.core.errors import InputError, OutputError
 from medwave.cubes import Box
 from medwave.engine.fibres import blocks_within
-from medwave.volumes import create_ome_zarr
+from medwave.volumes import create_ome_zarr, open_stack
 from medwave.workflows.segment_store import JOURNAL, PROBABILITY
 from medwave.workflows.segment_tasks import shards_of
 
@@ -123,6 +124,34 @@ def test_a_store_that_cannot_be_written_stops_the_run(run, workers, tmp_path):
     with pytest.raises(OutputError, match="cannot be written"):
         run(workers=workers, on_stage=close)
     assert not (tmp_path / "out" / "run.json").exists()
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_small_pieces_are_those_of_the_whole_mask(run, workers, undisturbed, many):
+    least = 500  # a line has fewer voxels in a block, and more in all
+    with open_stack(undisturbed.probability) as opened:
+        fibre = opened.read() > 0.1 * 255
+    labels, count = ndimage.label(fibre, ndimage.generate_binary_structure(3, 2))
+    voxels = np.bincount(labels.ravel())
+    voxels[0] = 0
+    expected = (voxels >= least)[labels]
+    result = run(workers=workers if many else None, threshold=0.1, smallest_piece_voxels=least)
+    with open_stack(result.mask) as opened:
+        np.testing.assert_array_equal(opened.read() > 0, expected)
+    kept = int((voxels >= least).sum())
+    assert 0 < kept < count
+    assert result.record["pieces"] == {
+        "kept": kept, "left_out": count - kept, "voxels_left_out": int(fibre.sum() - expected.sum())
+    }  # fmt: skip
+    assert result.fibre_voxels == expected.sum()
+
+
+def test_a_mask_without_large_pieces_says_so(run):
+    result = run(smallest_piece_voxels=10**6)
+    assert result.fibre_voxels == 0
+    assert "no voxel in a piece of 1000000 voxels or more" in result.warnings[0]
+    with pytest.raises(InputError, match="smallest_piece"):
+        run(smallest_piece_voxels=-1)
 
 
 def test_every_block_is_in_one_shard():
