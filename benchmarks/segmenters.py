@@ -43,9 +43,9 @@ def main() -> None:
     camvid.add_argument("--wavelet", default="haar")
     camvid.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     camvid.add_argument("--width", type=float, default=0.125)
-    camvid.add_argument("--crop", type=int, default=192, help="pixels of the squares that are trained on")
-    camvid.add_argument("--epochs", type=int, default=5, help="after each the validation images are scored")
-    camvid.add_argument("--steps", type=int, default=96, help="of an epoch, four crops each")
+    camvid.add_argument("--crop", type=int, default=128, help="pixels of the squares that are trained on")
+    camvid.add_argument("--epochs", type=int, default=2, help="after each the validation images are scored")
+    camvid.add_argument("--steps", type=int, default=160, help="of an epoch, four crops each")
     camvid.add_argument("--learning-rate", type=float, default=3e-3)
     table = parts.add_parser("table", help="the tables from the rows")
     for part in (camvid, table):
@@ -107,7 +107,7 @@ def _one_run(
     trained = train_segmenter(
         arguments.data, arguments.work / _run_name(network, wavelet, seed, budget).replace(" ", "-"),
         network=network if wavelet == "none" else f"wave_{network}", depth=DEPTH[network], augment="crop", batch=4,
-        seed=seed, **budget, **twin,
+        warm_up=0, seed=seed, **budget, **twin,
     )  # fmt: skip
     taken = time.process_time() - start
     test = read_segmented(arguments.data, "test")
