@@ -100,6 +100,8 @@ def evaluate_classifier(
         typer.echo(f"shift consistency {result['shift_consistency']:.4f}")
     for attack in result["attacks"]:
         typer.echo(f"{attack['kind']} {attack['epsilon']}/255: accuracy {attack['accuracy']:.4f}")
+    if result["carlini_wagner"] is not None:
+        typer.echo(f"median length of the changes of Carlini and Wagner: {result['carlini_wagner']:.4f}")
     typer.echo(f"report: {output / 'report.html'}")
 
 

@@ -61,7 +61,8 @@ class ClassifierReport:
         consistency: share of shifted crops with the same answer.
         attacks: rows of kind, half-width of the box in steps of a byte, accuracy.
         attacked: number of images that were attacked.
-        least_change: median length (L2, of samples in [0, 1]) of the least change that fools the network.
+        least_change: median length (L2, of samples in [0, 1]) of the least change that fools the network, by DeepFool.
+        carlini_wagner: the same by the attack of Carlini and Wagner; None when not measured.
         worst: images that were got wrong with the most confidence.
         messages: what a person should know.
         run: see :class:`Run`.
@@ -82,6 +83,7 @@ class ClassifierReport:
     attacks: Sequence[tuple[str, int, float]] = ()
     attacked: int = 0
     least_change: float | None = None
+    carlini_wagner: float | None = None
     worst: Sequence[ShownImage] = ()
     messages: Sequence[str] = ()
     run: Run = Run()
@@ -147,10 +149,12 @@ def write_classifier_report(path: str | Path, report: ClassifierReport) -> Path:
             f"{number(report.attacked)} images, each changed by at most so many steps of a byte in each sample, away "
             "from the true answer."
         )
-        if report.least_change is not None:
+        lengths = {"DeepFool": report.least_change, "Carlini and Wagner": report.carlini_wagner}
+        told = [f"{number(length)} ({name})" for name, length in lengths.items() if length is not None]
+        if told:
             text += (
-                f" The shortest change that fools the network, with no bound on a sample, has a median length of "
-                f"{number(report.least_change)} (DeepFool; samples from 0 to 1)."
+                " The shortest change that fools the network, with no bound on a sample, has a median length of "
+                f"{' or '.join(told)}; samples go from 0 to 1."
             )
         chapters.append(Chapter("attacks", "Attacks", text, tables=[_attack_table(report)]))
     if report.worst:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medwave.engine.attacks import attack, least_change
+from medwave.engine.attacks import attack, carlini_wagner, least_change
 from medwave.metrics import shift_consistency
 from medwave.transforms.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from medwave.transforms.images import RESIZE_RATIO, unit_tensor
@@ -98,18 +98,20 @@ def attacked(
 
 
 def least_change_length(
-    network: nn.Module, images: Sequence[Bytes], truth: np.ndarray, *, steps: int, batch: int, device: str
-) -> float | None:
+    network: nn.Module, images: Sequence[Bytes], truth: np.ndarray, *, steps: int, batch: int, device: str,
+    optimised: bool = False,
+) -> float | None:  # fmt: skip
     """Median over the images that are got right of the length (L2, of samples in [0, 1]) of a change that fools.
 
     An image that is right after the last step counts as infinitely far; None where the median image is, or where no
-    image is got right.
+    image is got right. Changes are those of DeepFool or, ``optimised``, of Carlini and Wagner.
     """
+    shorten = carlini_wagner if optimised else least_change
     lengths: list[Tensor] = []
     for start in range(0, len(images), batch):
         part = torch.stack([unit_tensor(image) for image in images[start : start + batch]]).to(device)
         labels = torch.from_numpy(truth[start : start + batch]).to(device)
-        made = least_change(network, part, labels, steps=steps)
+        made = shorten(network, part, labels, steps=steps)
         with torch.inference_mode():
             right, kept = (network(x).argmax(1) == labels for x in (part, made))
         length = (made - part).flatten(1).norm(dim=1).masked_fill(kept, torch.inf)

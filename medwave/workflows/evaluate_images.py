@@ -180,6 +180,10 @@ def _measure_classifier(
                 unit, [images[i] for i in few], truth[few], steps=options.attack_steps, seed=options.seed, **how
             )
             told["least_change"] = least_change_length(unit, [images[i] for i in few], truth[few], steps=50, **how)
+            if options.carlini_wagner:
+                told["carlini_wagner"] = least_change_length(
+                    unit, [images[i] for i in few], truth[few], steps=options.carlini_wagner, optimised=True, **how
+                )
         told["attacked"] = len(few)
     matrix = confusion_matrix(truth, found, len(source.classes))
     name = "" if other is None else _title(other, network)
@@ -193,7 +197,7 @@ def _measure_classifier(
         "reference_errors": dict(report.reference_errors), "mce": None if ce is None else ce.mce,
         "group_ce": None if ce is None else ce.by_group, "relative_mce": None if ce is None else ce.relative_mce,
         "shift_consistency": report.consistency, "attacks": [a._asdict() for a in told.get("attacks", ())],
-        "least_change": report.least_change,
+        "least_change": report.least_change, "carlini_wagner": report.carlini_wagner,
     }  # fmt: skip
     return report, result
 

@@ -108,6 +108,9 @@ class EvaluateClassifierOptions:
     shifts: int = option(5, "Pairs of shifted crops of each image; 0 measures no shift consistency.")
     attacks: int = option(200, "Images to attack, spread over the split; 0 attacks none.")
     attack_steps: int = option(10, "Steps of the attacks that have several.")
+    carlini_wagner: int = option(
+        0, "Steps of each of the six searches of the attack of Carlini and Wagner, such as 100; 0 leaves it out."
+    )
     batch: int = option(128, "Images that the network sees together.")
     on_corrupt: str = option("refuse", "At an image that cannot be read.", choices=("refuse", "skip"))
     device: str = option("cpu", "Where to run: cpu, cuda, cuda:1, ...")
@@ -115,8 +118,13 @@ class EvaluateClassifierOptions:
 
     def __post_init__(self) -> None:
         check_choices(self)
-        if min(self.size, self.images, self.shifts, self.attacks) < 0 or min(self.batch, self.attack_steps) < 1:
-            raise InputError("size, images, shifts and attacks are at least 0, batch and attack_steps at least 1")
+        from_zero = (self.size, self.images, self.shifts, self.attacks, self.carlini_wagner)
+        if min(from_zero) < 0 or min(self.batch, self.attack_steps) < 1:
+            raise InputError(
+                "size, images, shifts, attacks and carlini_wagner are at least 0, batch and attack_steps at least 1"
+            )
+        if self.carlini_wagner and not self.attacks:
+            raise InputError("carlini_wagner: no image is attacked with attacks 0; give both or neither")
 
 
 @dataclass(frozen=True)

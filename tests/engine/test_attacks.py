@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from medwave.core.errors import InputError
-from medwave.engine.attacks import ATTACKS, attack, least_change
+from medwave.engine.attacks import ATTACKS, attack, carlini_wagner, least_change
 
 
 def case():
@@ -94,3 +94,70 @@ def test_an_image_that_is_wrong_already_is_left_alone():
     network, images, labels = case()
     wrong = (labels + 1) % 4
     assert torch.equal(least_change(network, images, wrong), images)
+
+
+def linear_case(classes):
+    """A linear network, images inside the range of values, and how far each lies from the border to each class."""
+    torch.manual_seed(5)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(12, classes)).double()
+    images = 0.5 + 0.05 * torch.randn(20, 3, 2, 2, dtype=torch.float64)
+    with torch.no_grad():
+        weight = network[1].weight
+        network[1].bias.copy_(0.1 * torch.randn(classes, dtype=torch.float64) - 0.5 * weight.sum(1))  # borders near 0.5
+        logits = network(images)
+        labels = logits.argmax(1)
+        gaps = logits.gather(1, labels[:, None]) - logits
+        slopes = (weight[labels][:, None] - weight).norm(dim=2)
+        own = nn.functional.one_hot(labels, classes).bool()
+    return network, images, labels, (gaps / slopes).masked_fill(own, torch.inf)
+
+
+def test_carlini_wagner_finds_the_distance_to_the_border_of_a_linear_network_of_two_classes():
+    network, images, labels, distances = linear_case(2)
+    nearest = distances.amin(1)
+    assert nearest.max() < 0.5  # no image needs a change that leaves the range of values
+    made = carlini_wagner(network, images, labels)
+    assert (network(made).argmax(1) != labels).all()
+    length = (made - images).flatten(1).norm(dim=1)
+    assert (length >= nearest).all()  # nothing is shorter than the way to the border
+    torch.testing.assert_close(length, nearest, rtol=0.02, atol=0.003)
+
+
+def test_carlini_wagner_stops_at_a_border_between_several_classes_not_much_farther_than_the_nearest():
+    network, images, labels, distances = linear_case(5)
+    made = carlini_wagner(network, images, labels)
+    assert (network(made).argmax(1) != labels).all()
+    length = (made - images).flatten(1).norm(dim=1)
+    assert (length >= distances.amin(1)).all()
+    assert (length / distances.amin(1)).mean() < 1.1
+    assert ((length[:, None] / distances - 1).abs().amin(1) < 0.03).all()
+
+
+def test_carlini_wagner_is_no_longer_than_deepfool_on_a_bent_network():
+    network, images, labels = case()
+    made, other = carlini_wagner(network, images, labels), least_change(network, images, labels)
+    assert made.min() >= 0
+    assert made.max() <= 1
+    assert not made.requires_grad
+    fooled = [network(x).argmax(1) != labels for x in (made, other)]
+    assert fooled[0].all()
+    mine, theirs = ((x - images).flatten(1).norm(dim=1)[fooled[1]] for x in (made, other))
+    assert mine.mean() < 1.02 * theirs.mean()
+
+
+def test_carlini_wagner_leaves_alone_what_is_wrong_or_cannot_be_fooled():
+    network, images, labels = case()
+    assert torch.equal(carlini_wagner(network, images, (labels + 1) % 4, steps=2), images)
+    deaf = nn.Sequential(nn.Flatten(), nn.Linear(192, 2))
+    nn.init.zeros_(deaf[1].weight)
+    with torch.no_grad():
+        deaf[1].bias[:] = torch.tensor([1.0, 0.0])
+    zeros = torch.zeros(len(images), dtype=torch.int64)
+    assert torch.equal(carlini_wagner(deaf, images, zeros, steps=3), images)
+
+
+@pytest.mark.parametrize("change", [{"steps": 0}, {"searches": 0}, {"weight": 0.0}, {"rate": -1.0}])
+def test_a_bad_request_of_carlini_wagner_is_refused(change):
+    network, images, labels = case()
+    with pytest.raises(InputError, match="Carlini"):
+        carlini_wagner(network, images, labels, **change)

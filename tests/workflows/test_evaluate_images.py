@@ -11,6 +11,7 @@ from medwave.core.errors import InputError
 from medwave.models import build, save_weights
 from medwave.transforms.corruptions import CORRUPTIONS
 from medwave.workflows.evaluate_images import evaluate_classifier, evaluate_segmenter
+from medwave.workflows.image_options import EvaluateClassifierOptions
 
 TINY = {"width": 0.0625}
 
@@ -49,7 +50,7 @@ def says_bright(path, flipped=False):
 def test_figures_of_a_classifier_whose_answers_are_known(tmp_path, bright):
     weights, worse = says_bright(tmp_path / "a.safetensors"), says_bright(tmp_path / "b.safetensors", flipped=True)
     result = evaluate_classifier(
-        bright, weights, tmp_path / "out", reference=worse, attacks=10, attack_steps=2, shifts=2
+        bright, weights, tmp_path / "out", reference=worse, attacks=10, attack_steps=2, shifts=2, carlini_wagner=60
     )  # fmt: skip
     assert result["accuracy"] == pytest.approx(0.8)
     assert result["shift_consistency"] == 1
@@ -60,10 +61,19 @@ def test_figures_of_a_classifier_whose_answers_are_known(tmp_path, bright):
     assert result["mce"] < 100
     assert [a["epsilon"] for a in result["attacks"]] == [1, 2, 4, 8] * 3
     assert result["least_change"] == pytest.approx(50 / 255 * 12**0.5, rel=0.15)  # it looks at 4 pixels of 3 samples
+    assert result["carlini_wagner"] == pytest.approx(50 / 255 * 12**0.5, rel=0.15)
     written = json.loads((tmp_path / "out" / "run.json").read_text())
     assert written["result"]["accuracy"] == pytest.approx(0.8)
     page = (tmp_path / "out" / "report.html").read_text()
-    for word in ("Corruption error", "Confusion matrix", "Wrong with the most confidence", "PGD", "DeepFool", "80.00"):
+    for word in (
+        "Corruption error",
+        "Confusion matrix",
+        "Wrong with the most confidence",
+        "PGD",
+        "DeepFool",
+        "Carlini and Wagner",
+        "80.00",
+    ):
         assert word in page
     assert "http://" not in page.replace("http://www.w3.org", "")
 
@@ -76,6 +86,11 @@ def test_a_part_without_the_rest(tmp_path, bright):
     assert (result["images"], result["errors"], result["mce"], result["attacks"]) == (10, {}, None, [])
     page = (tmp_path / "out" / "report.html").read_text()
     assert "Corruptions" not in page
+
+
+def test_an_attack_without_images_is_refused():
+    with pytest.raises(InputError, match="carlini_wagner"):
+        EvaluateClassifierOptions(attacks=0, carlini_wagner=10)
 
 
 def test_weights_of_another_network_are_refused(tmp_path, bright):
