@@ -82,7 +82,7 @@ def train_recognise(
     network = face_network(options)
     if torch.device(options.device).type != "cpu":  # on CPUs torch 2.13 breaks memory where channels are not times 8
         network = network.to(memory_format=torch.channels_last)
-    head, loss = _head_and_loss(network, options, len(training.names))
+    head, loss = head_and_loss(network, options, len(training.names))
     steps = options.steps or max(1, len(training) // options.batch)
     items = FaceItems(
         training, options.epochs * steps * options.batch, picture_size(options.size), channels=options.channels,
@@ -125,7 +125,7 @@ def recognition_head(options: TrainRecogniseOptions, classes: int) -> Recognitio
     return getattr(recognition, name)(classes, options.dimension, **shared, **more)
 
 
-def _head_and_loss(
+def head_and_loss(
     network: FaceNet, options: TrainRecogniseOptions, classes: int
 ) -> tuple[RecognitionLoss, Callable[[torch.Tensor, Batch], torch.Tensor]]:
     """The loss that learns, and what it makes of a batch: of features, and of maps where channels shall explain."""
