@@ -1,5 +1,8 @@
-"""Panels for the pages on concepts: displacement fields, and cubes. Drawn by :mod:`make_pictures`.
+"""Panels for the pages on concepts: pooling, displacement fields, and cubes. Drawn by :mod:`make_pictures`.
 
+``pooling``: edges of a section of the template, a feature map as a first convolution and its ReLU make it, and what
+three ways to halve it keep; below, the same for the section with noise. The wavelet's is the layer that stands in the
+place of the max pool in a WaveResNet.
 ``fields``: a smooth random displacement over a section of the template, the grid that it bends, its Jacobian
 determinant, and the same displacement three times as strong, with its folds in pink. ``cubes``: a plane of the demo
 neuron under overlapping cubes, the weight of one cube, and the sum of the weights of all.
@@ -17,12 +20,73 @@ from medwave import fields
 from medwave.cubes import CubePlan, gaussian_weight
 from medwave.reports import colours
 from medwave.reports.colours import UInt8Array
+from medwave.wavelets import WaveletPool, dwt
 
 SIDE_PX = 190
 FINER = 2
 GRID_STEP = 10
 FOLD_COLOUR = (255, 90, 160)
 CUBE, STRIDE = 64, 42
+POOLING = "ch3.3"
+NOISE = 0.06
+"""Standard deviation of the noise, of a picture with values from 0 to 1."""
+
+
+def pooling_panels(section: npt.NDArray[np.float32], *, seed: int = 4) -> list[list[tuple[str, str, UInt8Array]]]:
+    """Two rows, without and with noise: caption, remark and picture of each panel.
+
+    The remark of a panel with noise is how far the map moved: ``|noisy - clean| / |clean|``.
+
+    Args:
+        section: a picture ``(h, w)``, both even, with values from 0 to 1.
+    """
+    noise = np.random.default_rng(seed).normal(0, NOISE, section.shape).astype(np.float32)
+    clean, noisy = (halvings(edges(picture)) for picture in (section, section + noise))
+    captions = {
+        "map": ("Feature map", "brightening along H, after a ReLU"),
+        "low": ("LL of ch3.3: kept", "what a WaveResNet goes on with"),
+        "details": ("LH, HL, HH: dropped", "root of the sum of their squares"),
+        "max": ("Max pool", "the largest of 2 x 2"),
+        "stride": ("Stride 2", "every other sample"),
+    }
+    tops = {name: float(np.percentile(value, 99.7)) for name, value in clean.items()}
+    pictures = [
+        [("Picture", "an axial section", _shades(section, 1.0))],
+        [("Picture and noise", f"standard deviation {NOISE:g} of white", _shades(section + noise, 1.0))],
+    ]
+    for name, (caption, remark) in captions.items():
+        table = colours.SEQUENTIAL if name == "details" else None
+        moved = np.linalg.norm(noisy[name] - clean[name]) / np.linalg.norm(clean[name])
+        pictures[0].append((caption, remark, _shades(clean[name], tops[name], table)))
+        pictures[1].append(
+            (caption, f"moved by {100 * moved:.0f} % of its norm", _shades(noisy[name], tops[name], table))
+        )
+    return pictures
+
+
+def edges(picture: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Where the picture brightens along its rows of samples: a filter of 3 x 3 and a ReLU."""
+    kernel = torch.tensor([[-1.0, -2.0, -1.0], [0.0, 0.0, 0.0], [1.0, 2.0, 1.0]]) / 4
+    x = torch.from_numpy(np.ascontiguousarray(picture))[None, None]
+    return torch.conv2d(x, kernel[None, None], padding=1).relu()[0, 0].numpy()
+
+
+def halvings(feature: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float32]]:
+    """The map, what each way to halve it keeps, and what the wavelet drops; each ``(h / 2, w / 2)`` but the map."""
+    x = torch.from_numpy(feature)[None, None]
+    roles = {"filter_roles": "reference", "mode": "zero_truncated"}
+    details = dwt(x, POOLING, ndim=2, **roles)[0, 0, 1:]
+    return {
+        "map": feature,
+        "low": WaveletPool(POOLING, 2, **roles)(x)[0, 0].numpy(),
+        "details": details.square().sum(0).sqrt().numpy(),
+        "max": torch.max_pool2d(x, 2)[0, 0].numpy(),
+        "stride": feature[::2, ::2],
+    }
+
+
+def _shades(values: npt.NDArray[np.float32], top: float, table: UInt8Array | None = None) -> UInt8Array:
+    return colours.grey(values, 0.0, top) if table is None else colours.colourise(values, table, 0.0, top)
 
 
 def field_panels(section: npt.NDArray[np.float32], *, seed: int = 3) -> list[tuple[str, str, UInt8Array]]:

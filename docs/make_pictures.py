@@ -7,7 +7,7 @@
 have one scale in pixels per mm. ``bands``: an axial section under the wavelet transforms, samples as squares; low
 bands in grey, details blue where negative and orange where positive, each level with a range of its own.
 ``reconstruction``: the demo neuron (synthetic, :mod:`medwave.workflows.demo_neurons`) segmented, traced and compared
-with its true tree. ``fields`` and ``cubes``: see :mod:`concept_pictures`.
+with its true tree. ``pooling``, ``fields`` and ``cubes``: see :mod:`concept_pictures`.
 The template is the one that nilearn carries (see :mod:`medwave.workflows.demo_brains`); nothing is downloaded.
 """
 
@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from concept_pictures import SIDE_PX, cube_panels, field_panels
+from concept_pictures import SIDE_PX, cube_panels, field_panels, pooling_panels
 from PIL import Image, ImageDraw, ImageFont
 
 import medwave
@@ -57,6 +57,7 @@ REMARK_COLOUR = (150, 157, 165)
 JPEG_QUALITY = {
     "registration": 90,
     "bands": 78,
+    "pooling": 82,
     "reconstruction": 86,
     "fields": 84,
     "cubes": 84,
@@ -179,6 +180,12 @@ def stacked(pictures: Sequence[UInt8Array]) -> UInt8Array:
 def bands() -> Image.Image:
     """An axial section of the template under the wavelet transforms."""
     return gallery(band_panels(template_section()))
+
+
+def pooling_picture() -> Image.Image:
+    """What three ways to halve keep of a feature map of an axial section, without noise and with it."""
+    section = template_section()
+    return gallery([[Panel(*panel) for panel in row] for row in pooling_panels(np.clip(section / section.max(), 0, 1))])
 
 
 def field_picture() -> Image.Image:
@@ -371,6 +378,7 @@ def gallery(rows: Sequence[Sequence[Panel]]) -> Image.Image:
 PICTURES: dict[str, Callable[[], Image.Image]] = {
     "registration": registration,
     "bands": bands,
+    "pooling": pooling_picture,
     "reconstruction": reconstruction,
     "fields": field_picture,
     "cubes": cube_picture,

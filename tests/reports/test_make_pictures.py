@@ -97,7 +97,9 @@ def test_the_panels_of_a_neuron_have_one_size_and_show_what_is_missed(program):
     assert strip.shape[1] == program.WIDTH_PX
 
 
-@pytest.mark.parametrize(("name", "most"), [("registration", 350_000), ("bands", 400_000), ("reconstruction", 350_000)])
+@pytest.mark.parametrize(
+    ("name", "most"), [("registration", 350_000), ("bands", 400_000), ("pooling", 200_000), ("reconstruction", 350_000)]
+)
 def test_the_pictures_are_there_and_small(name, most):
     path = DOCS / f"images/{name}.jpg"
     assert path.stat().st_size < most
@@ -113,6 +115,17 @@ def test_a_displacement_three_times_as_strong_folds_and_its_folds_are_marked(pro
     assert pink[:3] == [0, 0, 0]
     assert panels[3][1] == f"pink: {pink[3]} voxels fold"
     assert pink[3] > 100
+
+
+def test_noise_moves_the_low_band_less_than_what_is_dropped_and_than_other_ways_to_halve(program):
+    y, x = np.mgrid[-1:1:64j, -1:1:48j]
+    panels = program.pooling_panels(np.exp(-4 * (x**2 + y**2)).astype(np.float32))
+    assert [len(row) for row in panels] == [6, 6]
+    moved = {caption: int(remark.split()[2]) for caption, remark, _ in panels[1][1:]}
+    low = moved.pop("LL of ch3.3: kept")
+    assert low < 0.8 * min(moved.values())
+    assert max(moved, key=moved.get) == "LH, HL, HH: dropped"
+    assert panels[0][2][2].shape == (32, 24, 3)
 
 
 def test_the_weights_of_cubes_cover_every_voxel(program):
