@@ -130,3 +130,16 @@ def test_ratios_to_greedy_use_the_pairs_that_both_have_and_leave_failures_out() 
     assert against["deformable_ratio"] == pytest.approx(0.25)
     assert against["process_ratio"] == pytest.approx(12 / 40)
     assert against["dice_gain"] == pytest.approx(0.01)
+
+
+def test_what_it_costs_to_begin_is_measured_for_every_command(tmp_path: Path) -> None:
+    start = import_module("start")
+    found = set(start.commands())
+    assert {(), ("register",), ("demo",), ("demo", "brains"), ("swc", "check"), ("train", "waveunet")} <= found
+    rows = start.measure([("pipelines", "list")])
+    assert [row["what"] for row in rows] == ["python -c pass", "import medwave", "medwave pipelines list --help"]
+    assert 0 < rows[0]["cpu_s"] < rows[2]["cpu_s"]
+    limits = [{"what": "a", "kind": "help", "cpu_s": 1.0}, {"what": "b", "kind": "import", "cpu_s": 0.29}]
+    assert start.too_slow([*limits, {"what": "c", "kind": "python", "cpu_s": 9.0}]) == ["a"]
+    with pytest.raises(SystemExit, match=r"exit code 3: no"):
+        start.least_cpu_s([sys.executable, "-c", "print('no'); raise SystemExit(3)"], tmp_path)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import zipfile
 from pathlib import Path
@@ -52,3 +53,16 @@ def test_the_wheel_holds_data_and_recipes_and_nothing_else(built):
     for wanted in ("medwave/models/shipped/neuron_wavesnet.safetensors", "medwave/reports/templates/style.css",
                    "medwave/_shipped/pipelines/register_brain/configs/metadata.json"):  # fmt: skip
         assert wanted in names, wanted
+
+
+@pytest.mark.slow
+def test_the_wheel_works_where_it_is_installed(built, tmp_path):
+    """In an environment that holds medwave alone; what it needs is lent by this one (``make smoke`` lends none)."""
+    run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv")], tmp_path)
+    python = tmp_path / "venv" / "bin" / "python"
+    (packages,) = (tmp_path / "venv" / "lib").glob("python*/site-packages")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(python)]
+    run([*pip, "install", "--quiet", "--no-index", "--no-deps", str(built[1])], tmp_path)
+    (packages / "lent.pth").write_text(f"{sysconfig.get_paths()['purelib']}\n", encoding="utf-8")
+    said = run([str(python), str(ROOT / "tests" / "installed_smoke.py")], tmp_path)
+    assert said.endswith(": well\n")
