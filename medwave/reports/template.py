@@ -68,7 +68,7 @@ def write_template_page(
         path,
         "template.html.j2",
         kind="template",
-        sentence=f"The template of {last.images} images, made anew {len(rows) - 1} times;",
+        sentence=f"The template of {last.images} images, made anew {_times(len(rows) - 1)};",
         status="warning" if failed else "ok",
         verdict=f"{number(len(failed))} could not be used." if failed else "all images could be used.",
         messages=(),
@@ -122,6 +122,10 @@ def _table(rows: Sequence[TemplateRow]) -> Table:
     ]
     head = ("Iteration", "Images", "Change of shape (mm)", "Change of grey (%)", "Spread of the images (%)")
     return Table("Measures of each iteration", head, cells, numeric=frozenset({1, 2, 3, 4}))
+
+
+def _times(count: int) -> str:
+    return {1: "once", 2: "twice"}.get(count, f"{count} times")
 
 
 def _percent(share: float | None) -> str:
