@@ -36,8 +36,8 @@ from medwave.reports.volumes import volume_set, write_volume_page
 pytestmark = pytest.mark.browser
 
 RUN = Run(
-    stages=[Stage("evaluate", 9.0, 5.0, 500.0)], files={"record": OutputFile("run.json", "what came out")}, options={"split": "test"},
-    versions={"medwave": "0.1.0"}, command_line="medwave evaluate-classifier data.npz --weights best.safetensors",
+    stages=[Stage("evaluate", 9.0, 5.0, 500.0)], files={"record": OutputFile("run.json", "what came out")},
+    options={"split": "test"}, versions={"medwave": "0.1.0"}, command_line="medwave evaluate-classifier data.npz",
 )  # fmt: skip
 PHOTO = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
 
