@@ -45,7 +45,7 @@ smoke:  ## sdist, and the wheel made from it, in an empty environment: does it h
 		"$$(grep '^torch==' constraints/cpu.txt)"
 	$(VENV)-smoke/bin/python -m pip install --quiet --disable-pip-version-check -c constraints/cpu.txt \
 		"$$(ls $(CURDIR)/dist/*.whl)[demo]"
-	cd dist && ../$(VENV)-smoke/bin/python ../tests/installed_smoke.py
+	cd dist && $(abspath $(VENV)-smoke)/bin/python ../tests/installed_smoke.py
 
 clean:
 	rm -rf $(VENV) $(VENV)-smoke dist docs/_build docs/generated medwave-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
