@@ -273,5 +273,17 @@ ROW_PAGES: dict[str, tuple[str, str]] = {
         "difference to that network, with Student's 95 % interval over seeds. `python benchmarks/backbones.py cifar "
         "--data FILE.npz`.",
     ),
+    "channels_orl": (
+        "Channels that explain themselves",
+        "Faces of ORL under CosFace, with the ECLoss-style loss on channels and without, the same network and budget: "
+        "verification of strangers, also with pictures moved at random, and how far and how widely channels fire. "
+        "`python benchmarks/channels.py train --data FOLDER`.",
+    ),
+    "segmenters_camvid": (
+        "Segmenters with wavelets on CamVid",
+        "Networks that segment and their wavelet versions, one recipe at an eighth of the channels: intersection over "
+        "union in per cent. In brackets: difference to the network without wavelets of the same seed. So far the first "
+        "pair with one seed, which proves nothing. `python benchmarks/segmenters.py camvid --data FOLDER`.",
+    ),
 }
 """Name of a file of rows -> title, and what is measured."""

@@ -53,7 +53,7 @@ def explained(weight, seed, eer):
 def test_channels_with_the_loss_are_compared_with_those_without():
     rows = [explained(0.0, 0, 0.1), explained(1.0, 0, 0.2), explained(0.0, 1, 0.2), explained(1.0, 1, 0.3),
             explained(1.0, 2, 0.9)]  # fmt: skip
-    lines = import_module("explained_channels").table(rows)
+    lines = import_module("channels").tables(rows)
     assert lines[2] == "| EER, % (moved by 0) | 15.00 | 25.00 | +10.00 ± 0.00 | 2 |"
     assert len(lines) == 2 + 10
 
@@ -65,7 +65,7 @@ def test_a_run_on_faces_leaves_a_row_and_the_figure(tmp_path):
     import numpy as np
     from PIL import Image
 
-    program = import_module("explained_channels")
+    program = import_module("channels")
     (tmp_path / "orl_faces").mkdir()
     images = np.random.default_rng(0).integers(0, 256, (400, 16, 16)).astype(np.uint8)
     np.savez(tmp_path / "orl_faces" / "orl_faces.npz", images=images, subject=np.arange(40).repeat(10))

@@ -1,9 +1,9 @@
 """Channels that explain themselves: faces of ORL with the ECLoss-style loss of medwave and without, over seeds.
 
     pip install "medwave[train]"
-    python benchmarks/explained_channels.py train --data FOLDER     # a JSON row for each run; resumable
-    python benchmarks/explained_channels.py table                   # means, and differences with intervals
-    python benchmarks/explained_channels.py figure                  # maps of both on strangers' faces
+    python benchmarks/channels.py train --data FOLDER     # a JSON row for each run; resumable
+    python benchmarks/channels.py table                   # means, and differences with intervals
+    python benchmarks/channels.py figure                  # maps of both on strangers' faces
 
 One network and one budget: IR-ResNet-18 of width 8 on 64 x 64 pixels under CosFace, trained on 30 people; the other ten
 are scored, and the last weights are. The loss works on the 32 maps of 8 x 8 before the last stage.
@@ -30,8 +30,8 @@ from _results import versions
 from backbones import append_row, interval, read_rows
 
 HERE = Path(__file__).parent
-ROWS = HERE / "results" / "explained_channels.jsonl"
-FIGURE = HERE.parent / "docs" / "images" / "explained_channels.png"
+ROWS = HERE / "results" / "channels_orl.jsonl"
+FIGURE = HERE.parent / "docs" / "images" / "channels.png"
 SIDE = 64
 SHIFTS = (0, 4, 8)
 """Pixels that pictures are moved by at most along each axis; in training it is 4."""
@@ -174,10 +174,10 @@ def measures(row: dict[str, Any]) -> dict[str, float]:
 
 def show(arguments: argparse.Namespace) -> None:
     """Print the table."""
-    print("\n".join(table(read_rows(arguments.rows))))
+    print("\n".join(tables(read_rows(arguments.rows))))
 
 
-def table(rows: list[dict[str, Any]]) -> list[str]:
+def tables(rows: list[dict[str, Any]]) -> list[str]:
     """Lines of Markdown: a row per measure, means over the seeds that both have, and differences with intervals."""
     weights = sorted({row["weight"] for row in rows} - {0.0})
     plain = {row["seed"]: measures(row) for row in rows if row["weight"] == 0}
@@ -194,7 +194,7 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def draw(arguments: argparse.Namespace) -> None:
-    """Faces, and over them the maps that fire most, without the loss on channels above and with it below."""
+    """Faces, and over them the maps of every fourth channel, above without the loss on channels and below with it."""
     from PIL import Image, ImageDraw, ImageFont
 
     files = sorted(arguments.work.glob(f"*-{arguments.seed}.npz"), key=lambda path: float(path.stem.rsplit("-", 1)[0]))
@@ -209,32 +209,31 @@ def draw(arguments: argparse.Namespace) -> None:
         pen.text((8, top + 6), f"CosFace {said}; channels {numbers}", font=font, fill=(226, 230, 234))
         sheet.paste(Image.fromarray(picture), (0, top + 30))
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(arguments.output, optimize=True)
+    sheet.quantize(128).save(arguments.output, optimize=True)
     print(f"{arguments.output}: {sheet.width} x {sheet.height}, {arguments.output.stat().st_size // 1000} kB")
 
 
 def _block(path: Path, channels: int = 8, zoom: int = 2) -> tuple[np.ndarray, list[int]]:
-    """A row for each face: itself, and the maps of the channels that are strongest on all of them."""
+    """A row for each face: itself, and the maps of so many channels, evenly spread and so not chosen by their looks."""
     from PIL import Image
 
     from medwave.reports import colours
 
     with np.load(path) as content:
         faces, maps = content["faces"], content["maps"]
-    heights = maps.max(axis=(2, 3)).min(axis=0)
-    strongest = np.sort(np.argsort(-heights, kind="stable")[:channels])
+    shown = np.arange(0, maps.shape[1], maps.shape[1] // channels)
     side, rows = zoom * SIDE, []
     for face, own in zip(faces, maps, strict=True):
         grey = np.asarray(Image.fromarray(face[..., 0]).resize((side, side), Image.Resampling.BICUBIC))
         tiles = [np.repeat(grey[..., None], 3, axis=2)]
-        for channel in strongest:
+        for channel in shown:
             size = (side // own.shape[1], side // own.shape[2])
             level = np.kron(own[channel] / max(own[channel].max(), 1e-12), np.ones(size))[..., None]
             tiles.append(((1 - 0.75 * level) * tiles[0] + 0.75 * level * np.array(colours.ORANGE)).astype(np.uint8))
         gap = np.zeros((side, 4, 3), np.uint8)
         rows.append(np.concatenate([part for tile in tiles for part in (tile, gap)][:-1], axis=1))
     gap = np.zeros((4, rows[0].shape[1], 3), np.uint8)
-    return np.concatenate([part for row in rows for part in (row, gap)][:-1]), strongest.tolist()
+    return np.concatenate([part for row in rows for part in (row, gap)][:-1]), shown.tolist()
 
 
 if __name__ == "__main__":
