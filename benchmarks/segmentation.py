@@ -83,7 +83,7 @@ def _predicted(volume: np.ndarray, scale: Any, weights: Path, plan: CubePlan, sh
     """Probabilities in cubes of a plan that begin ``shift`` voxels before the volume, where it is mirrored."""
     moved = np.pad(volume, [(s, 0) for s in shift], mode="reflect")
     z, y, x = (n + s for n, s in zip(plan.shape, shift, strict=True))
-    plan = CubePlan((z, y, x), plan.size, plan.stride)
+    plan = CubePlan((z, y, x), plan.size, plan.stride, plan.margin)
     predictor = FibrePredictor(open_network(weights, FibreNet), scale)
     whole = Box((0, 0, 0), moved.shape)
     out = np.empty(moved.shape, np.float32)

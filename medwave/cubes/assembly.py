@@ -53,7 +53,7 @@ def assemble(
     Args:
         plan: where the cubes lie.
         blocks: the boxes wanted, such as those of ``plan.blocks`` that are not written yet.
-        read: gives the voxels of a box that lies inside the volume.
+        read: gives the voxels of a box that lies inside the volume, or in the margin of the plan.
         predict: list of cubes of the plan's size -> their probabilities, each of the same shape.
         skip: whether a cube is empty; its probability is then 0.
         weight: weight of a cube's voxels; Gaussian by default.
@@ -121,7 +121,9 @@ class _Cache:
 
     def _cut(self, cube: Box) -> npt.NDArray[np.generic]:
         """The voxels of a cube; beyond the far side of the volume the border is repeated."""
-        whole = Box((0, 0, 0), self.plan.shape)
+        z, y, x = self.plan.margin
+        d, h, w = (n + m for n, m in zip(self.plan.shape, self.plan.margin, strict=True))
+        whole = Box((-z, -y, -x), (d, h, w))
         inside = cube.overlap(whole)
         if inside is None:
             raise InputError(f"{cube} lies outside the volume of shape {self.plan.shape}")

@@ -59,6 +59,7 @@ class CubePlan:
         shape: the volume.
         size: the cubes.
         stride: distance between starts; the difference to ``size`` overlaps.
+        margin: how far the cubes reach beyond the volume before and after it, so that none ends at its border.
 
     Raises:
         GeometryError: when a number is not positive, or cubes would leave gaps.
@@ -67,19 +68,22 @@ class CubePlan:
     shape: Triple
     size: Triple = REFERENCE_SIZE
     stride: Triple = REFERENCE_STRIDE
+    margin: Triple = (0, 0, 0)
 
     def __post_init__(self) -> None:
         for name in ("shape", "size", "stride"):
             value = getattr(self, name)
             if len(value) != 3 or min(value) < 1:
                 raise GeometryError(f"cube plan: {name} is three positive numbers (z, y, x), got {value}")
+        if min(self.margin) < 0:
+            raise GeometryError(f"cube plan: a margin is not negative, got {self.margin}")
         if any(step > size for step, size in zip(self.stride, self.size, strict=True)):
             raise GeometryError(f"cube plan: a stride {self.stride} over the size {self.size} would leave gaps")
 
     @cached_property
     def starts(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
         """Starts of the cubes along each axis."""
-        z, y, x = (_starts(*axis) for axis in zip(self.shape, self.size, self.stride, strict=True))
+        z, y, x = (_starts(*axis) for axis in zip(self.shape, self.size, self.stride, self.margin, strict=True))
         return z, y, x
 
     def __len__(self) -> int:
@@ -113,9 +117,9 @@ class CubePlan:
         return Box((z, y, x), (z + self.size[0], y + self.size[1], x + self.size[2]))
 
 
-def _starts(length: int, size: int, stride: int) -> tuple[int, ...]:
-    starts = [0]
-    while starts[-1] + size < length:
+def _starts(length: int, size: int, stride: int, margin: int) -> tuple[int, ...]:
+    starts, end = [-margin], length + margin
+    while starts[-1] + size < end:
         starts.append(starts[-1] + stride)
-    starts[-1] = max(0, length - size)
+    starts[-1] = max(-margin, end - size)
     return tuple(starts)

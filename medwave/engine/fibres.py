@@ -4,10 +4,11 @@ Conventions
     All boxes and shapes are (z, y, x) in voxels of the volume. Beyond the volume it is mirrored.
 
 Cubes
-    The first cube of an axis begins at voxel 0 and all begin at multiples of 16, on which the networks repeat
-    themselves: a volume is predicted as if it reached to the next multiple of 16. A cube has at most
-    :data:`CUBE_VOXELS` voxels, so that in flat volumes cubes are wide. Cubes overlap by :data:`OVERLAP` at least, and
-    are averaged with Gaussian weights. Along each axis they are as small as their number allows.
+    All cubes begin at multiples of 16, on which the networks repeat themselves: a volume is predicted as if it reached
+    to the next multiple of 16. A cube has at most :data:`CUBE_VOXELS` voxels, so that in flat volumes cubes are wide.
+    Cubes overlap by :data:`OVERLAP` at least, and are averaged with Gaussian weights. Along each axis they are as small
+    as their number allows. An axis that one cube spans has it from 0; where there are more, they begin and end
+    :data:`MARGIN` voxels beyond the volume, so that its border lies as little on a face of a cube as its inside.
 
 Empty cubes
     A cube is not predicted, and its probability is 0, when nowhere in it 4x4x4 voxels are on average brighter than the
@@ -40,6 +41,10 @@ OVERLAP = 96
 """Voxels that neighbours share along an axis. In the middle of an overlap both cubes count alike, and 48 voxels away a
 network with replicated borders hardly feels a cut (:data:`medwave.models.waveunet.BORDERS`)."""
 
+MARGIN = 32
+"""Voxels beyond the volume, at both ends of an axis that is cut. Without, the fibre of an outer layer of 32 voxels
+changes by some 8 % when all cubes move, with it as little as elsewhere (``benchmarks/segmentation.py grid``)."""
+
 ALIGNMENT = 16
 BLOCK: Triple = (128, 128, 128)
 """Blocks in which a prediction is assembled and written."""
@@ -60,8 +65,8 @@ def fibre_plan(shape: Triple, *, size: Triple | None = None, overlap: int = OVER
     z, y, x = (-(-n // ALIGNMENT) * ALIGNMENT for n in shape)
     largest = _largest((z, y, x)) if size is None else size
     axes = [_evened(n, most, overlap) for n, most in zip((z, y, x), largest, strict=True)]
-    (cz, sz), (cy, sy), (cx, sx) = axes
-    return CubePlan((z, y, x), (cz, cy, cx), (sz, sy, sx))
+    (cz, sz, mz), (cy, sy, my), (cx, sx, mx) = axes
+    return CubePlan((z, y, x), (cz, cy, cx), (sz, sy, sx), (mz, my, mx))
 
 
 def _largest(shape: Triple) -> Triple:
@@ -74,13 +79,15 @@ def _largest(shape: Triple) -> Triple:
     return sizes[0], sizes[1], sizes[2]
 
 
-def _evened(length: int, most: int, overlap: int) -> tuple[int, int]:
-    """Size and stride of cubes along an axis: as few as ``most`` allows, and no larger than these few must be."""
+def _evened(length: int, most: int, overlap: int) -> tuple[int, int, int]:
+    """Size, stride and margin of cubes along an axis: as few as ``most`` allows, and no larger than these must be."""
     if length <= most:
-        return length, length
+        return length, length, 0
+    margin = min(MARGIN, (most - overlap) // ALIGNMENT * ALIGNMENT)  # no cube lies outside altogether
+    length += 2 * margin
     count = math.ceil((length - overlap) / (most - overlap))
     size = -(-(length + (count - 1) * overlap) // (count * ALIGNMENT)) * ALIGNMENT
-    return size, size - overlap
+    return size, size - overlap, margin
 
 
 def blocks_within(shape: Triple, region: Box | None = None, *, size: Triple = BLOCK, rows: int = 4) -> list[Box]:

@@ -210,7 +210,7 @@ def segment_into(
         "shape_zyx": opened.shape,
         "spacing_um_zyx": opened.spacing_um,
         "region_zyx": [job.region.start, job.region.stop],
-        "cubes": {"size": job.plan.size, "stride": job.plan.stride, **asdict(cubes)},
+        "cubes": {"size": job.plan.size, "stride": job.plan.stride, "margin": job.plan.margin, **asdict(cubes)},
         "blocks": {"size": job.pinned["blocks"], "count": len(job.blocks), "finished_before": before},
         "intensities": asdict(job.scale),
         "fibre_voxels": fibre,
@@ -249,7 +249,7 @@ def prepare(
         "weights": seen,
         "precision": precision,
         "skip_empty": options.skip_empty,
-        "cubes": [plan.size, plan.stride],
+        "cubes": [plan.size, plan.stride, plan.margin],
         "blocks": size,
     }
     provenance = {"path": str(path), "sha256": seen, **asdict(info)}

@@ -3,7 +3,6 @@
 import json
 import os
 import resource
-import shutil
 import signal
 import struct
 import subprocess
@@ -240,18 +239,31 @@ def start(*words, folder):
     )  # fmt: skip
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT])
-def test_a_killed_process_is_gone_on_with(bright_is_fibre, tmp_path, sign):
-    """A sparse store of a long volume: killed after its first blocks, repeated, and compared with a run not killed."""
+@pytest.fixture(scope="module")
+def long_store(bright_is_fibre, tmp_path_factory):
+    """A sparse store of a long volume, the words that segment it, and the files of a run that nobody stopped."""
+    folder = tmp_path_factory.mktemp("long")
     shape, chunk = (64, 64, 2048), (64, 64, 64)  # three cubes: the first is in the journal while the next is predicted
-    image = create_ome_zarr(tmp_path / "long.ome.zarr", shape, np.uint16, chunks=chunk, levels=1)
+    image = create_ome_zarr(folder / "long.ome.zarr", shape, np.uint16, chunks=chunk, levels=1)
     rng = np.random.default_rng(0)
     for x in range(0, 2048, 128):  # every other chunk was never stored
         block = rng.normal(400, 30, chunk)
         block[14:17, 14:17] += 500
         image.write((slice(0, 64), slice(0, 64), slice(x, x + 64)), block.astype(np.uint16))
-    words = ("segment", "long.ome.zarr", "--weights", bright_is_fibre, "--region", ":,:,0:1700", "--threads", "1")
+    long = folder / "long.ome.zarr"
+    words = ("segment", long, "--weights", bright_is_fibre, "--region", ":,:,0:1700", "--threads", "1")
+    out, err = start(*words, "-o", "whole", folder=folder).communicate(timeout=500)
+    assert out.startswith("14 blocks; "), err
+    record = json.loads((folder / "whole" / "run.json").read_text())
+    assert max(stage["peak_rss_mb"] for stage in record["stages"]) < 3000
+    return words, {name: tree_of(folder / "whole" / name) for name in ("probability.ome.zarr", "mask.ome.zarr")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_process_is_gone_on_with(long_store, tmp_path, sign):
+    """Killed after its first blocks, repeated, and compared with a run not killed."""
+    words, whole = long_store
     process, journal = start(*words, "-o", "cut", folder=tmp_path), tmp_path / "cut" / "segmentation.blocks"
     while process.poll() is None and not (journal.exists() and journal.read_bytes().count(b"\n") >= 3):
         time.sleep(0.01)
@@ -270,13 +282,7 @@ def test_a_killed_process_is_gone_on_with(bright_is_fibre, tmp_path, sign):
     done_chunks = [p for p in times if p.parent.parent.parent == store and int(p.name) < 2 * finished]
     assert len(done_chunks) >= finished
     assert all(p.stat().st_mtime_ns == times[p] for p in done_chunks)
-    out, err = start(*words, "-o", "whole", folder=tmp_path).communicate(timeout=500)
-    assert out.startswith("14 blocks; "), err
-    for name in ("probability.ome.zarr", "mask.ome.zarr"):
-        assert tree_of(tmp_path / "cut" / name) == tree_of(tmp_path / "whole" / name)
-    record = json.loads((tmp_path / "whole" / "run.json").read_text())
-    assert max(stage["peak_rss_mb"] for stage in record["stages"]) < 3000
-    shutil.rmtree(tmp_path / "whole")
+    assert {name: tree_of(tmp_path / "cut" / name) for name in whole} == whole
 
 
 def tree_of(folder):

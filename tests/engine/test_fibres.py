@@ -93,8 +93,9 @@ def test_cubes_begin_at_multiples_of_16_and_fit_small_volumes():
     plan = fibre_plan((119, 415, 409))
     assert plan.shape == (128, 416, 416)
     assert plan.size == (128, 176, 176)
-    assert plan.starts == ((0,), (0, 80, 160, 240), (0, 80, 160, 240))
-    assert fibre_plan((119, 415, 409), overlap=32).starts == ((0,), (0, 128, 256), (0, 128, 256))
+    assert plan.margin == (0, 32, 32)
+    assert plan.starts == ((0,), (-32, 48, 128, 208, 272), (-32, 48, 128, 208, 272))
+    assert fibre_plan((119, 415, 409), overlap=32).starts == ((0,), (-32, 80, 192, 304), (-32, 80, 192, 304))
     assert len(fibre_plan((20, 30, 40))) == 1
     assert fibre_plan((20, 30, 40)).size == (32, 32, 48)
 
@@ -106,9 +107,13 @@ def test_cubes_are_as_few_and_as_small_as_can_be(length):
     starts, size = plan.starts[0], plan.size[0]
     assert all(start % 16 == 0 for start in starts)
     assert all(a + size - b >= 32 for a, b in itertools.pairwise(starts))
-    assert starts[-1] + size == plan.shape[0] >= length
-    assert len(starts) == max(1, -(-(plan.shape[0] - 32) // 128))
-    assert size == 16 or (size - 16) * len(starts) < plan.shape[0] + 32 * (len(starts) - 1)
+    covered = plan.shape[0] + 2 * plan.margin[0]
+    assert plan.margin[0] == -starts[0] == (32 if len(starts) > 1 else 0)
+    assert starts[-1] + size == plan.shape[0] + plan.margin[0] >= length
+    assert len(starts) == max(1, -(-(covered - 32) // 128))
+    inside = [min(x - a, a + size - 1 - x) for x in (0, length - 1) for a in starts if a <= x < a + size]
+    assert len(starts) == 1 or max(inside) >= 16  # no border of the volume lies on the face of its cube
+    assert size == 16 or (size - 16) * len(starts) < covered + 32 * (len(starts) - 1)
 
 
 @settings(deadline=None)
