@@ -223,7 +223,7 @@ def _show_plan(volume: str, plan: SegmentPlan) -> None:
     typer.echo(f"volume: {volume}, {size} voxels (z y x) to segment")
     typer.echo(f"tasks: {plan.tasks}, of {plan.blocks} blocks; {plan.slots} at a time")
     typer.echo(
-        f"cubes: {plan.cubes}, {plan.cubes / plan.cubes_once:.2f} times as many as without tasks; about "
+        f"cubes: {plan.cubes}, {plan.cubes / plan.cubes_once:.2f} times as many as there are places; about "
         f"{plan.empty_share:.0%} empty"
     )
     typer.echo(f"in: {plan.bytes_in / 1e9:.3g} GB read; out: at most {plan.bytes_out / 1e9:.3g} GB before compression")

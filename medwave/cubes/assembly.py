@@ -1,8 +1,14 @@
-"""Predictions of overlapping cubes become one volume, block by block, with memory for a block and a few cubes."""
+"""Predictions of overlapping cubes become one volume, block by block.
+
+Blocks that are assembled together share sums: each of their cubes is predicted once, in the order of the plan, and
+added where it lies; a block is finished when the last cube that touches it has been added. Along :func:`long_axis` the
+sums reach from the first block that is not finished to the end of the cube at hand, however long a column of blocks is.
+A voxel is a sum in the order of the plan whatever blocks are asked for.
+"""
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from functools import reduce
 
@@ -34,6 +40,11 @@ def gaussian_weight(size: Triple, *, sigma_share: float = 0.125, floor: float = 
     return np.asarray(np.maximum(weight / weight.max(), floor), dtype=np.float32)
 
 
+def long_axis(plan: CubePlan) -> int:
+    """The axis along which blocks are finished first: z, or y where one cube is as deep as the volume."""
+    return 0 if len(plan.starts[0]) > 1 else 1
+
+
 def assemble(
     plan: CubePlan,
     blocks: Iterable[Box],
@@ -42,91 +53,121 @@ def assemble(
     predict: Predictor,
     skip: Callable[[npt.NDArray[np.generic]], bool] = lambda _: False,
     weight: FloatArray | None = None,
-    batch: int = 1,
-    keep: int = 32,
 ) -> Iterator[tuple[Box, FloatArray]]:
-    """Predict the blocks of a volume one after another.
+    """Predict blocks of a volume together.
 
-    Each block is the weighted mean of all cubes that touch it. A cube shared by two blocks is predicted once as long
-    as it is among the ``keep`` last used; else again, with the same result.
+    Each block is the weighted mean of all cubes that touch it. Memory holds 8 bytes for each voxel of the sums, as wide
+    as the box around all blocks.
 
     Args:
         plan: where the cubes lie.
         blocks: the boxes wanted, such as those of ``plan.blocks`` that are not written yet.
         read: gives the voxels of a box that lies inside the volume, or in the margin of the plan.
-        predict: list of cubes of the plan's size -> their probabilities, each of the same shape.
+        predict: list of cubes of the plan's size -> their probabilities, each of the same shape; it is given one.
         skip: whether a cube is empty; its probability is then 0.
         weight: weight of a cube's voxels; Gaussian by default.
-        batch: cubes per call of ``predict``.
-        keep: predictions kept for the blocks to come, in half precision.
 
     Yields:
-        Each block with its probabilities, float32.
+        Each block with its probabilities, float32, in the order in which they are finished.
 
     Raises:
         InputError: when a prediction has another shape than its cube.
     """
     weight = gaussian_weight(plan.size) if weight is None else weight
-    cache = _Cache(plan, read, predict, skip, batch, keep)
-    for block in blocks:
-        total = np.zeros(block.shape, dtype=np.float32)
-        weights = np.zeros(block.shape, dtype=np.float32)
-        for cube, prediction in cache.of(plan.touching(block)):
-            common = cube.overlap(block)
-            if common is None:
-                continue
-            share = weight[common.within(cube)]
-            weights[common.within(block)] += share
-            if prediction is not None:
-                total[common.within(block)] += share * prediction[common.within(cube)]
-        yield block, total / weights
+    left, cubes, ends = set(blocks), set[Box](), defaultdict[Box, list[Box]](list)
+    for block in sorted(left):
+        touching = plan.touching(block)
+        cubes.update(touching)
+        ends[touching[-1]].append(block)
+    if not left:
+        return
+    sums = _Sums(left, long_axis(plan))
+    for cube in sorted(cubes):
+        prediction = _predicted(plan, cube, read, predict, skip)
+        sums.add(cube, weight, prediction)
+        for block in ends.pop(cube, ()):
+            yield block, sums.mean(block)
+            left.remove(block)
+        sums.keep(left)
 
 
-class _Cache:
-    """Predictions of cubes, the last used kept; None stands for an empty cube."""
+class _Sums:
+    """Weighted predictions and weights over the box around some blocks, of the layers that are still needed."""
 
-    def __init__(
-        self, plan: CubePlan, read: Reader, predict: Predictor,
-        skip: Callable[[npt.NDArray[np.generic]], bool], batch: int, keep: int,
-    ) -> None:  # fmt: skip
-        self.plan, self.read, self.predict, self.skip, self.batch, self.keep = plan, read, predict, skip, batch, keep
-        self.known: OrderedDict[Box, npt.NDArray[np.float16] | None] = OrderedDict()
+    def __init__(self, blocks: Iterable[Box], axis: int) -> None:
+        self.whole, self.axis = reduce(_around, blocks), axis
+        self.box = _with_layers(self.whole, axis, self.whole.start[axis], self.whole.start[axis])
+        self.total = np.zeros(self.box.shape, dtype=np.float32)
+        self.weights = np.zeros(self.box.shape, dtype=np.float32)
 
-    def of(self, cubes: list[Box]) -> Iterator[tuple[Box, npt.NDArray[np.float16] | None]]:
-        """The cubes with their predictions, in the order given, so that sums do not depend on what was kept."""
-        ready: dict[Box, npt.NDArray[np.float16] | None] = {}
-        for n, cube in enumerate(cubes):
-            if cube not in self.known and cube not in ready:
-                missing = [c for c in cubes[n:] if c not in self.known][: self.batch]
-                ready.update(zip(missing, self._predict(missing), strict=True))
-            prediction = ready.pop(cube) if cube in ready else self.known[cube]
-            self.known[cube] = prediction
-            self.known.move_to_end(cube)
-            yield cube, prediction
-            while len(self.known) > self.keep:
-                self.known.popitem(last=False)
-
-    def _predict(self, cubes: list[Box]) -> list[npt.NDArray[np.float16] | None]:
-        voxels = [self._cut(cube) for cube in cubes]
-        full = [n for n, cut in enumerate(voxels) if not self.skip(cut)]
-        results: list[npt.NDArray[np.float16] | None] = [None] * len(cubes)
-        if full:
-            for n, prediction in zip(full, self.predict([voxels[n] for n in full]), strict=True):
-                if prediction.shape != self.plan.size:
-                    raise InputError(
-                        f"a prediction has the shape of its cube, {self.plan.size}, got {prediction.shape}"
-                    )
-                results[n] = prediction.astype(np.float16)
-        return results
-
-    def _cut(self, cube: Box) -> npt.NDArray[np.generic]:
-        """The voxels of a cube; beyond the far side of the volume the border is repeated."""
-        z, y, x = self.plan.margin
-        d, h, w = (n + m for n, m in zip(self.plan.shape, self.plan.margin, strict=True))
-        whole = Box((-z, -y, -x), (d, h, w))
-        inside = cube.overlap(whole)
+    def add(self, cube: Box, weight: FloatArray, prediction: npt.NDArray[np.float16] | None) -> None:
+        """Add a cube; None stands for an empty one."""
+        inside = cube.overlap(self.whole)
         if inside is None:
-            raise InputError(f"{cube} lies outside the volume of shape {self.plan.shape}")
-        voxels = self.read(inside)
-        beyond = [(0, n - m) for n, m in zip(cube.shape, inside.shape, strict=True)]
-        return np.pad(voxels, beyond, mode="edge") if any(b for _, b in beyond) else voxels
+            return
+        self._reach(self.box.start[self.axis], max(self.box.stop[self.axis], inside.stop[self.axis]))
+        common = cube.overlap(self.box)
+        if common is None:
+            return
+        share = weight[common.within(cube)]
+        self.weights[common.within(self.box)] += share
+        if prediction is not None:
+            self.total[common.within(self.box)] += share * prediction[common.within(cube)]
+
+    def mean(self, block: Box) -> FloatArray:
+        """The mean in a block that all its cubes have been added to."""
+        at = block.within(self.box)
+        return np.asarray(self.total[at] / self.weights[at], dtype=np.float32)
+
+    def keep(self, blocks: set[Box]) -> None:
+        """Let go of the layers before all blocks that are left."""
+        stop = self.box.stop[self.axis]
+        self._reach(min((block.start[self.axis] for block in blocks), default=stop), stop)
+
+    def _reach(self, start: int, stop: int) -> None:
+        """Change the layers to ``[start, stop)``; new ones are 0."""
+        before, start = self.box, min(start, stop)
+        self.box = _with_layers(before, self.axis, start, stop)
+        if self.box == before:
+            return
+        kept = _with_layers(before, self.axis, start, before.stop[self.axis]).within(before)
+        more = np.zeros(_with_layers(before, self.axis, before.stop[self.axis], stop).shape, dtype=np.float32)
+        self.total = np.concatenate([self.total[kept], more], axis=self.axis)
+        self.weights = np.concatenate([self.weights[kept], more], axis=self.axis)
+
+
+def _with_layers(box: Box, axis: int, start: int, stop: int) -> Box:
+    bounds = list(zip(box.start, box.stop, strict=True))
+    bounds[axis] = (start, stop)
+    (a, b), (c, d), (e, f) = bounds
+    return Box((a, c, e), (b, d, f))
+
+
+def _around(a: Box, b: Box) -> Box:
+    start, stop = np.minimum(a.start, b.start).tolist(), np.maximum(a.stop, b.stop).tolist()
+    return Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
+
+
+def _predicted(
+    plan: CubePlan, cube: Box, read: Reader, predict: Predictor, skip: Callable[[npt.NDArray[np.generic]], bool]
+) -> npt.NDArray[np.float16] | None:
+    """The prediction of a cube in half precision, or None when it is empty."""
+    voxels = _cut(plan, cube, read)
+    if skip(voxels):
+        return None
+    (prediction,) = predict([voxels])
+    if prediction.shape != plan.size:
+        raise InputError(f"a prediction has the shape of its cube, {plan.size}, got {prediction.shape}")
+    return prediction.astype(np.float16)
+
+
+def _cut(plan: CubePlan, cube: Box, read: Reader) -> npt.NDArray[np.generic]:
+    """The voxels of a cube; beyond the far side of the volume the border is repeated."""
+    z, y, x = plan.margin
+    d, h, w = (n + m for n, m in zip(plan.shape, plan.margin, strict=True))
+    inside = cube.overlap(Box((-z, -y, -x), (d, h, w)))
+    if inside is None:
+        raise InputError(f"{cube} lies outside the volume of shape {plan.shape}")
+    voxels = read(inside)
+    beyond = [(0, n - m) for n, m in zip(cube.shape, inside.shape, strict=True)]
+    return np.pad(voxels, beyond, mode="edge") if any(b for _, b in beyond) else voxels

@@ -31,7 +31,7 @@ from torch import nn
 
 from medwave.core.errors import InputError
 from medwave.cubes import Box, CubePlan, assemble
-from medwave.cubes.assembly import Reader
+from medwave.cubes.assembly import Reader, long_axis
 from medwave.cubes.plan import Triple
 from medwave.engine.predict import PRECISIONS, native_bfloat16, usable_device
 from medwave.transforms.microscopy import IntensityScale
@@ -49,7 +49,8 @@ ALIGNMENT = 16
 BLOCK: Triple = (128, 128, 128)
 """Blocks in which a prediction is assembled and written."""
 
-_KEPT_BYTES = 1 << 29
+SUMS_BYTES = 640 << 20
+"""Of the sums of the blocks that are predicted together; in deep volumes 512 x 512 voxels across."""
 _EMPTY_EXCESS = 0.7
 _LONGEST_SCALED = 1 << 22
 
@@ -90,28 +91,37 @@ def _evened(length: int, most: int, overlap: int) -> tuple[int, int, int]:
     return size, size - overlap, margin
 
 
-def blocks_within(shape: Triple, region: Box | None = None, *, size: Triple = BLOCK, rows: int = 4) -> list[Box]:
-    """The blocks of a volume, or their parts within a region, in an order that meets each cube seldom.
+def blocks_within(shape: Triple, region: Box | None = None, *, size: Triple = BLOCK) -> list[Box]:
+    """The blocks of a volume, or their parts within a region, in the order of their voxels.
 
-    Blocks lie at multiples of ``size`` whatever the region. They come as columns of ``rows`` x ``rows`` blocks along
-    the longest axis, so that the cubes that neighbours share are still kept when the neighbour comes.
+    Blocks lie at multiples of ``size`` whatever the region.
     """
     region = region or Box((0, 0, 0), shape)
     axes = [
         [(max(at, start), min(at + step, stop)) for at in range(start // step * step, stop, step)]
         for start, stop, step in zip(region.start, region.stop, size, strict=True)
     ]
-    inside = [Box((z[0], y[0], x[0]), (z[1], y[1], x[1])) for z, y, x in itertools.product(*axes)]
-    along = int(np.argmax(region.shape))
-    across = [axis for axis in range(3) if axis != along]
+    return [Box((z[0], y[0], x[0]), (z[1], y[1], x[1])) for z, y, x in itertools.product(*axes)]
 
-    def place(block: Box) -> tuple[int, ...]:
-        at = [start // step for start, step in zip(block.start, size, strict=True)]
-        first = [start // step for start, step in zip(region.start, size, strict=True)]
-        columns = [(at[axis] - first[axis]) // rows for axis in across]
-        return (*columns, at[along], *(at[axis] for axis in across))
 
-    return sorted(inside, key=place)
+def columns_of(plan: CubePlan, blocks: Iterable[Box]) -> list[list[Box]]:
+    """Blocks by the columns in which they are predicted, along the axis along which they are finished first.
+
+    Columns are as wide as :data:`SUMS_BYTES` allow, in whole blocks, and as nearly square as the volume.
+    """
+    wanted = list(blocks)
+    if not wanted:
+        return []
+    size = [max(block.shape[axis] for block in wanted) for axis in range(3)]
+    along = long_axis(plan)
+    one, other = (axis for axis in range(3) if axis != along)
+    area = SUMS_BYTES // (8 * min(plan.shape[along], size[along] + plan.size[along]))
+    height = max(1, min(math.isqrt(area), -(-plan.shape[one] // size[one]) * size[one]) // size[one]) * size[one]
+    width = max(1, area // height // size[other]) * size[other]
+    found: dict[tuple[int, int], list[Box]] = {}
+    for block in wanted:
+        found.setdefault((block.start[one] // height, block.start[other] // width), []).append(block)
+    return [sorted(column) for _, column in sorted(found.items())]
 
 
 def bordered(read: Reader, shape: Triple) -> Reader:
@@ -233,8 +243,9 @@ def predict_fibres(
 ) -> Iterator[tuple[Box, npt.NDArray[np.float32]]]:  # fmt: skip
     """Probability of fibre in the blocks of a volume, one after another.
 
-    Values depend neither on the blocks asked for nor on their order. Memory holds one block, one cube in the network,
-    and predictions of at most half a gigabyte for blocks to come.
+    Values depend neither on the blocks asked for nor on their order. Blocks are predicted in columns
+    (:func:`columns_of`): a cube is predicted once in each column that it touches. Memory holds one cube in the network
+    and the sums of a column, :data:`SUMS_BYTES`, or 8 bytes a voxel of a block that is larger than that.
 
     Args:
         predictor: the network with its intensities.
@@ -246,7 +257,7 @@ def predict_fibres(
         count: told how many cubes there were.
 
     Yields:
-        Each block with its probabilities, float32.
+        Each block with its probabilities, float32, column by column.
     """
     count = CubeCount() if count is None else count
 
@@ -258,5 +269,5 @@ def predict_fibres(
             count.predicted += 1
         return empty
 
-    keep = max(8, _KEPT_BYTES // (2 * math.prod(plan.size)))
-    yield from assemble(plan, blocks, read=bordered(read, shape), predict=predictor, skip=skip, keep=keep)
+    for column in columns_of(plan, blocks):
+        yield from assemble(plan, column, read=bordered(read, shape), predict=predictor, skip=skip)

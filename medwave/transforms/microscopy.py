@@ -8,7 +8,7 @@ never from a cube, so that a prediction does not depend on where cubes lie.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,7 +62,9 @@ class IntensityScale:
 
 
 def sampled_scale(
-    read: Callable[[tuple[slice, slice, slice]], npt.NDArray[np.generic]], shape: tuple[int, int, int]
+    read: Callable[[tuple[slice, slice, slice]], npt.NDArray[np.generic]],
+    shape: tuple[int, int, int],
+    within: Sequence[tuple[slice, slice, slice]] | None = None,
 ) -> IntensityScale:
     """The scale of a volume that need not fit in memory, from boxes of 16x64x64 voxels spread over it.
 
@@ -73,20 +75,25 @@ def sampled_scale(
     Args:
         read: gives the voxels of a box.
         shape: the volume (z, y, x).
+        within: boxes of the volume to look in, in place of all of it.
 
     Raises:
         EmptyVolumeError: when every box holds one value only.
         InputError: when a value is not finite.
     """
-    counts = [-(-n // step) for n, step in zip(shape, _SAMPLE_BOX, strict=True)]
-    total = math.prod(counts)
+    boxes = within or [tuple(slice(0, n) for n in shape)]
+    counts = [[-(-(s.stop - s.start) // step) for s, step in zip(box, _SAMPLE_BOX, strict=True)] for box in boxes]
+    ends = np.cumsum([math.prod(count) for count in counts])
+    total = int(ends[-1])
     order = np.random.default_rng(0).choice(total, min(total, _LOOKED_AT), replace=False)
     parts: list[npt.NDArray[np.float32]] = []
     constant: set[float] = set()
     for at in order:
+        which = int(np.searchsorted(ends, at, side="right"))
+        first = int(ends[which]) - math.prod(counts[which])
         z, y, x = (
-            slice(i * step, min((i + 1) * step, n))
-            for i, step, n in zip(np.unravel_index(at, counts), _SAMPLE_BOX, shape, strict=True)
+            slice(s.start + i * step, min(s.start + (i + 1) * step, s.stop))
+            for i, step, s in zip(np.unravel_index(at - first, counts[which]), _SAMPLE_BOX, boxes[which], strict=True)
         )
         voxels = read((z, y, x)).ravel()
         if not np.isfinite(voxels).all():

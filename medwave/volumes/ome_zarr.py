@@ -13,7 +13,8 @@ References
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,7 +24,7 @@ import numpy.typing as npt
 from medwave.core.errors import GeometryError, InputError, VolumeFormatError
 from medwave.core.files import StrPath
 from medwave.core.optional import require
-from medwave.volumes.location import METADATA_FILES, location, reached
+from medwave.volumes.location import METADATA_FILES, is_url, location, reached
 from medwave.volumes.stack import (
     Box,
     LazyVolume,
@@ -65,18 +66,19 @@ def open_zarr(path: StrPath, *, channel: int = 0, level: int = 0) -> LazyVolume:
         if level != 0:
             raise InputError(f"{folder}: a plain zarr array has one resolution, level {level} is asked for; use 0")
         array = open_array(folder, "r")
-        return _volume(folder, array, "zyx" if array.ndim == 3 else "?" * array.ndim, 0, None)
+        return _volume(folder, folder, array, "zyx" if array.ndim == 3 else "?" * array.ndim, 0, None)
     datasets = image["datasets"]
     if not 0 <= level < len(datasets):
         raise InputError(f"{folder}: level {level} is asked for, the levels are 0 to {len(datasets) - 1}; choose one")
     axes = _axes(folder, image)
-    array = open_array(folder / str(datasets[level]["path"]), "r")
+    where = folder / str(datasets[level]["path"])
+    array = open_array(where, "r")
     if array.ndim != len(axes):
         raise VolumeFormatError(
             f"{folder}: the metadata name {len(axes)} axes, the array has shape {array.shape}; write it again"
         )
     names = "".join(axis["name"].lower() if len(axis["name"]) == 1 else "?" for axis in axes)
-    return _volume(folder, array, names, channel, _spacing(folder, image, datasets[level], axes))
+    return _volume(folder, where, array, names, channel, _spacing(folder, image, datasets[level], axes))
 
 
 def open_array(path: Path, mode: Any) -> Any:
@@ -167,7 +169,9 @@ def _spacing(
     )
 
 
-def _volume(folder: Path, array: Any, names: str, channel: int, spacing_um: Sequence[float] | None) -> LazyVolume:
+def _volume(
+    folder: Path, where: Path, array: Any, names: str, channel: int, spacing_um: Sequence[float] | None
+) -> LazyVolume:
     said = f"the array has shape {array.shape}, axes {','.join(names)}"
     if not all(name in names for name in "zyx"):
         raise GeometryError(f"{folder}: a 3-D volume with axes z, y and x is needed, {said}; stack its slices")
@@ -186,5 +190,28 @@ def _volume(folder: Path, array: Any, names: str, channel: int, spacing_um: Sequ
         part = array[tuple(places.get(name, 0) for name in names)]
         return part.transpose([kept.index(a) for a in "zyx"])
 
+    def stored() -> list[Box]:
+        files = dict(zip(names, array.shards or array.chunks, strict=True))
+        sizes = [(files[a], n) for a, n in zip("zyx", shape, strict=True)]
+        places = sorted({tuple(place[names.index(a)] for a in "zyx") for place in _places(where, array.ndim)})
+        inside = [[(i * f, min((i + 1) * f, n)) for i, (f, n) in zip(at, sizes, strict=True)] for at in places]
+        return [(slice(*z), slice(*y), slice(*x)) for z, y, x in inside if all(a < b for a, b in (z, y, x))]
+
     blocks = [min(chunks[a], n) for a, n in zip("zyx", shape, strict=True)]
-    return LazyVolume(folder, shape, array.dtype, fetch, chunks=blocks, spacing_um=spacing_um, channels=channels)
+    listed = None if str(where).startswith(("http://", "https://")) else stored  # a web server lists nothing
+    return LazyVolume(
+        folder, shape, array.dtype, fetch, chunks=blocks, spacing_um=spacing_um, channels=channels, stored=listed
+    )
+
+
+def _places(where: Path, axes: int) -> Iterator[tuple[int, ...]]:
+    """Where in their grid the chunks (or shards) of an array lie that are there, by the names of their files."""
+    if is_url(where):
+        root, names = where.path, where.fs.find(where.path)  # type: ignore[attr-defined]
+    else:
+        root, names = where.as_posix(), (path.as_posix() for path in where.rglob("*") if path.is_file())
+    for name in names:
+        words = re.split(r"[./]", name[len(root) :].strip("/"))
+        words = words[1:] if words[0] == "c" else words  # the custom of zarr v3
+        if len(words) == axes and all(word.isdecimal() for word in words):
+            yield tuple(map(int, words))

@@ -48,6 +48,7 @@ class LazyVolume:
         spacing_um: voxel size along z, y, x in micrometres, or None when unknown.
         chunks: the block that costs least to read at once (a page, a chunk, the whole).
         channels: how many channels the file has; the volume is one of them.
+        stored: gives the boxes of what is there, in a fixed order, where a store may lack some; None for other files.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class LazyVolume:
         spacing_um: Sequence[float] | None = None,
         channels: int = 1,
         close: Callable[[], None] | None = None,
+        stored: Callable[[], list[Box]] | None = None,
     ) -> None:
         self.path = str(path)
         self.shape = check_shape(self.path, shape)
@@ -68,7 +70,7 @@ class LazyVolume:
         self.spacing_um = None if spacing_um is None else check_spacing_um(self.path, spacing_um)
         nz, ny, nx = self.shape if chunks is None else chunks
         self.chunks: Shape3 = (int(nz), int(ny), int(nx))
-        self.channels = channels
+        self.channels, self.stored = channels, stored
         self.reopen: Callable[[], LazyVolume] | None = None
         self._fetch: Callable[[Box], npt.NDArray[Any]] | None = fetch
         self._close = close

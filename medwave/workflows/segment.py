@@ -260,7 +260,10 @@ def prepare(
 
 
 def volume_scale(volume: LazyVolume, region: Box) -> IntensityScale:
-    """The scale of the whole volume, or of the region where the volume is so sparse that nothing else was found.
+    """The scale of the whole volume.
+
+    Where it is so sparse that nothing was found, of the chunks that its store holds; and where nothing is found there
+    either, of the region.
 
     Raises:
         EmptyVolumeError: when neither holds more than one value.
@@ -269,6 +272,9 @@ def volume_scale(volume: LazyVolume, region: Box) -> IntensityScale:
     try:
         return sampled_scale(volume.read, volume.shape)
     except EmptyVolumeError:
+        if there := volume.stored() if volume.stored else []:
+            with contextlib.suppress(EmptyVolumeError):
+                return sampled_scale(volume.read, volume.shape, there)
         if region.shape == volume.shape:
             raise
         z, y, x = region.start

@@ -19,13 +19,21 @@ from medwave.core.files import StrPath
 from medwave.core.threads import limited_threads
 from medwave.cubes import Box
 from medwave.cubes.plan import CubePlan, Triple
-from medwave.engine.fibres import BLOCK, FibrePredictor, blocks_within, bordered, fibre_plan, is_empty
+from medwave.engine.fibres import (
+    BLOCK,
+    FibrePredictor,
+    blocks_within,
+    bordered,
+    columns_of,
+    fibre_plan,
+    is_empty,
+)
 from medwave.scale import Workers
 from medwave.volumes import open_stack
 from medwave.volumes.location import absolute
 from medwave.workflows.options_neurons import SegmentOptions
 from medwave.workflows.segment import load_fibre_network, parse_region, suited_weights, volume_scale
-from medwave.workflows.segment_tasks import own_device, shards_of, task_bytes
+from medwave.workflows.segment_tasks import around, own_device, shards_of, task_bytes
 
 LOOKED_AT = 16
 """Cubes that the probe reads."""
@@ -41,7 +49,8 @@ class SegmentPlan:
         shape: of the volume, (z, y, x).
         region: the part to segment.
         blocks, tasks: how many.
-        cubes: that the tasks predict or pass over, those that several share counted for each.
+        cubes: that are predicted or passed over, those that several tasks (without a cluster: columns) share counted
+            for each.
         cubes_once: the same, each counted once.
         bytes_in: that tasks read, as values in memory.
         bytes_out: that are written at most, before compression, pyramids included.
@@ -114,7 +123,8 @@ def plan_segmentation(
     plan = fibre_plan(shape, overlap=options.overlap)
     blocks = blocks_within(shape, region, size=(options.shard,) * 3 if options.sharded else BLOCK)
     shards = shards_of(blocks, options.shard)
-    cubes = sum(count_touching(plan, shard.box) for shard in shards)
+    parts = [around(column) for column in columns_of(plan, blocks)] if workers is None else [s.box for s in shards]
+    cubes = sum(count_touching(plan, part) for part in parts)
     threads = options.threads or (workers.threads if workers else 0)
     path = None if weights is None else absolute(weights)
     probe = _Probe(absolute(volume), path, options, plan, _spread(plan, region), threads)

@@ -80,7 +80,7 @@ def shards_of(blocks: Sequence[Box], size: int) -> list[Shard]:
     found: dict[tuple[int, ...], list[Box]] = {}
     for block in blocks:
         found.setdefault(tuple(start // size for start in block.start), []).append(block)
-    return [Shard(_around(inside), tuple(sorted(inside))) for _, inside in sorted(found.items())]
+    return [Shard(around(inside), tuple(sorted(inside))) for _, inside in sorted(found.items())]
 
 
 def task_bytes(shards: Sequence[Shard]) -> int:
@@ -176,7 +176,8 @@ def _open(work: ShardWork) -> _Tools:
     return _Tools(volume, predictor, OmeZarrImage(work.probability))
 
 
-def _around(boxes: Sequence[Box]) -> Box:
+def around(boxes: Sequence[Box]) -> Box:
+    """The box around boxes."""
     start, stop = np.min([b.start for b in boxes], axis=0), np.max([b.stop for b in boxes], axis=0)
     return Box(_triple(start), _triple(stop))
 

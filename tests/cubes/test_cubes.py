@@ -60,16 +60,30 @@ def test_a_predictor_that_returns_its_input_gives_back_the_volume():
     np.testing.assert_allclose(_assembled(plan, volume, (9, 20, 41)), volume, atol=1e-3)
 
 
-def test_the_result_does_not_depend_on_blocks_batches_or_the_cache():
+@pytest.mark.parametrize(("size", "stride"), [((8, 16, 16), (6, 12, 12)), ((20, 16, 16), (20, 12, 12))])
+def test_the_result_does_not_depend_on_blocks_or_on_which_are_assembled_together(size, stride):
     volume = np.random.default_rng(0).random((20, 33, 41)).astype(np.float32)
-    plan = CubePlan(volume.shape, (8, 16, 16), (6, 12, 12))
+    plan = CubePlan(volume.shape, size, stride)
 
     def predict(cubes):  # depends on the position inside the cube, as a network does near faces
         return [cube * gaussian_weight(plan.size) for cube in cubes]
 
-    whole = _assembled(plan, volume, volume.shape, predict=predict, keep=1000)
-    for options in ({"keep": 0}, {"keep": 5}, {"batch": 7}):
-        np.testing.assert_array_equal(_assembled(plan, volume, (7, 11, 13), predict=predict, **options), whole)
+    # straight from the definition, a cube after the other
+    total, weights, weight = (
+        np.zeros(volume.shape, np.float32),
+        np.zeros(volume.shape, np.float32),
+        gaussian_weight(size),
+    )
+    for cube in plan:
+        inside = cube.overlap(Box((0, 0, 0), volume.shape))
+        weights[inside.slices] += weight[inside.within(cube)]
+        total[inside.slices] += weight[inside.within(cube)] * (volume[cube.slices] * weight).astype(np.float16)
+    np.testing.assert_array_equal(_assembled(plan, volume, volume.shape, predict=predict), total / weights)
+    np.testing.assert_array_equal(_assembled(plan, volume, (7, 11, 13), predict=predict), total / weights)
+    alone = np.zeros(volume.shape, np.float32)
+    for block in plan.blocks((7, 11, 13)):
+        ((_, alone[block.slices]),) = assemble(plan, [block], read=lambda b: volume[b.slices], predict=predict)
+    np.testing.assert_array_equal(alone, total / weights)
 
 
 def test_an_interrupted_run_continues_to_the_same_result():
@@ -98,7 +112,7 @@ def test_empty_cubes_are_not_predicted_and_give_zero():
     np.testing.assert_array_equal(out, volume)
 
 
-def test_a_cube_shared_by_two_blocks_is_predicted_once_while_kept():
+def test_blocks_that_are_assembled_together_predict_each_cube_once():
     volume = np.ones((8, 16, 64), dtype=np.float32)
     plan = CubePlan(volume.shape, (8, 16, 16), (8, 16, 12))
     calls = []

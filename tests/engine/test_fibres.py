@@ -76,12 +76,12 @@ def test_a_region_has_the_values_of_the_whole(bright_is_fibre):
 
 
 @settings(deadline=None, max_examples=40)
-@given(st.data(), st.tuples(*[st.integers(1, 90)] * 3), st.tuples(*[st.integers(1, 40)] * 3), st.integers(1, 3))
-def test_blocks_cover_a_region_once_and_lie_on_one_lattice(data, shape, size, rows):
+@given(st.data(), st.tuples(*[st.integers(1, 90)] * 3), st.tuples(*[st.integers(1, 40)] * 3))
+def test_blocks_cover_a_region_once_and_lie_on_one_lattice(data, shape, size):
     start = tuple(data.draw(st.integers(0, n - 1)) for n in shape)
     stop = tuple(data.draw(st.integers(a + 1, n)) for a, n in zip(start, shape, strict=True))
     seen = np.zeros(shape, int)
-    for block in blocks_within(shape, Box(start, stop), size=size, rows=rows):
+    for block in blocks_within(shape, Box(start, stop), size=size):
         assert all(a // s == (b - 1) // s for a, b, s in zip(block.start, block.stop, size, strict=True))
         seen[block.slices] += 1
     inside = np.zeros(shape, int)
@@ -127,15 +127,18 @@ def test_cubes_hold_as_many_voxels_as_they_may_and_overlap_enough(shape):
         assert size >= min(length, 112)
 
 
-def test_the_order_of_blocks_predicts_few_cubes_twice(bright_is_fibre):
-    """A volume longer than what is kept: each cube is cut less than one and a half times."""
-    volume = np.zeros((64, 128, 256), np.float32)
-    count, blocks = CubeCount(), blocks_within((64, 128, 256), size=(16, 16, 16))
-    plan = fibre_plan(volume.shape, size=(32, 32, 32), overlap=16)
+@pytest.mark.parametrize(("shape", "most"), [((64, 96, 224), 1.0), ((96, 128, 128), 1.6)])
+def test_few_cubes_are_predicted_twice(bright_is_fibre, monkeypatch, shape, most):
+    """In flat volumes none; in deep ones those that two columns share."""
+    monkeypatch.setattr("medwave.engine.fibres.SUMS_BYTES", 8 * 64 * 64 * 224)
+    volume = np.zeros(shape, np.float32)
+    count, blocks = CubeCount(), blocks_within(shape, size=(16, 16, 16))
+    plan = fibre_plan(shape, size=(min(64, shape[0] - shape[0] % 64), 32, 32), overlap=16)
     predictor = FibrePredictor(open_network(bright_is_fibre, FibreNet), SCALE)
-    list(predict_fibres(predictor, plan, blocks, read=lambda b: volume[b.slices], shape=volume.shape, count=count))
+    done = predict_fibres(predictor, plan, blocks, read=lambda b: volume[b.slices], shape=shape, count=count)
+    assert sorted(block for block, _ in done) == sorted(blocks)
     assert count.predicted == 0
-    assert len(plan) <= count.empty < 1.5 * len(plan)
+    assert len(plan) <= count.empty <= most * len(plan)
 
 
 def test_background_is_passed_over_and_faint_fibre_is_not():

@@ -118,6 +118,22 @@ def test_a_region_of_a_volume_that_is_empty_elsewhere_has_its_own_scale(image, t
     assert abs(job.scale.center - np.median(image)) < 10
 
 
+@pytest.mark.parametrize("layout", [{}, {"version": "0.5"}, {"version": "0.5", "shards": (64, 128, 128)}])
+def test_where_a_store_lacks_chunks_the_scale_is_that_of_those_it_holds(image, tmp_path, monkeypatch, layout):
+    monkeypatch.setattr("medwave.transforms.microscopy._LOOKED_AT", 16)
+    shape = (64, 256, 1024)
+    store = create_ome_zarr(tmp_path / "sparse.ome.zarr", shape, np.uint16, **layout)
+    store.write([slice(0, 64), slice(64, 128), slice(320, 384)], np.tile(image[:, :16, 300:364], (8, 4, 1)))
+    with open_stack(store.path) as opened:
+        with pytest.raises(InputError, match="it is empty"):
+            sampled_scale(opened.read, shape)
+        scale = prepare(opened, None, SegmentOptions()).scale
+        side = store.files[1]
+        corner = (64 // side * side, 320 // side * side)
+        assert opened.stored() == [(slice(0, 64), *(slice(a, a + side) for a in corner))]
+    assert abs(scale.center - np.median(image)) < 10
+
+
 def test_a_region_does_not_excuse_values_that_are_not_finite_elsewhere(image, tmp_path):
     volume = np.concatenate([image, image]).astype(np.float32)
     volume[12, 3, 300] = np.nan

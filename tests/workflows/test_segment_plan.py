@@ -24,15 +24,22 @@ def volume(tmp_path):
     return path
 
 
+def test_tasks_of_a_cluster_predict_the_cubes_between_them_twice(volume, bright_is_fibre, workers, monkeypatch):
+    monkeypatch.setattr("medwave.engine.fibres.CUBE_VOXELS", 64**3)
+    plan = plan_segmentation(volume, weights=bright_is_fibre, options=OPTIONS, workers=workers)
+    cubes = fibre_plan(SHAPE, overlap=16)
+    shards = [Box((0, 0, x), (64, 64, x + 128)) for x in range(0, 512, 128)]
+    assert plan.cubes == sum(len(cubes.touching(shard)) for shard in shards) > plan.cubes_once == len(cubes)
+    assert plan.slots == 2
+
+
 def test_a_plan(volume, bright_is_fibre, tmp_path, monkeypatch):
     monkeypatch.setattr("medwave.engine.fibres.CUBE_VOXELS", 64**3)
     before = sorted(tmp_path.rglob("*"))
     plan = plan_segmentation(volume, weights=bright_is_fibre, options=OPTIONS)
     assert sorted(tmp_path.rglob("*")) == before
     assert (plan.shape, plan.region, plan.blocks, plan.tasks, plan.slots) == (SHAPE, Box((0, 0, 0), SHAPE), 4, 4, 1)
-    cubes = fibre_plan(SHAPE, overlap=16)
-    shards = [Box((0, 0, x), (64, 64, x + 128)) for x in range(0, 512, 128)]
-    assert plan.cubes == sum(len(cubes.touching(shard)) for shard in shards) > plan.cubes_once == len(cubes)
+    assert plan.cubes == plan.cubes_once == len(fibre_plan(SHAPE, overlap=16))
     assert plan.bytes_in == plan.cubes * 64**3 * 2
     assert plan.bytes_out == int(2 * np.prod(SHAPE) * 8 / 7)
     assert plan.task_bytes == task_bytes([]) + 14 * 64 * 64 * 128
