@@ -3,7 +3,7 @@
     pip install "medwave[train]"
     python benchmarks/channels.py train --data FOLDER     # a JSON row for each run; resumable
     python benchmarks/channels.py table                   # means, and differences with intervals
-    python benchmarks/channels.py figure                  # maps of both on strangers' faces
+    python benchmarks/channels.py figure                  # maps of both for strangers' faces
 
 One network and one budget: IR-ResNet-18 of width 8 on 64 x 64 pixels under CosFace, trained on 30 people; the other ten
 are scored, and the last weights are. The loss works on the 32 maps of 8 x 8 before the last stage.
@@ -40,7 +40,7 @@ LANDMARKS = ((0.46, 0.32), (0.46, 0.66), (0.60, 0.50), (0.75, 0.49))
 """Eyes, nose and mouth of the mean face, as shares of its height and width."""
 
 SHOWN = ((0, 4), (6, 7), (9, 1))
-"""Strangers and which of their pictures the figure shows."""
+"""Strangers and which of their pictures the figure shows the maps of."""
 
 
 def main() -> None:
@@ -159,7 +159,7 @@ def _keep_maps(network: Any, scored: Any, path: Path) -> None:
     with torch.inference_mode():
         maps = network.with_maps(torch.stack([normalise(face) for face in faces]))[1]
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, faces=faces, maps=maps.clamp(min=0).numpy())
+    np.savez(path, maps=maps.clamp(min=0).numpy())
 
 
 def measures(row: dict[str, Any]) -> dict[str, float]:
@@ -194,7 +194,7 @@ def tables(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def draw(arguments: argparse.Namespace) -> None:
-    """Faces, and over them the maps of every fourth channel, above without the loss on channels and below with it."""
+    """Maps of every fourth channel, above without the loss on channels and below with it, without the faces."""
     from PIL import Image, ImageDraw, ImageFont
 
     files = sorted(arguments.work.glob(f"*-{arguments.seed}.npz"), key=lambda path: float(path.stem.rsplit("-", 1)[0]))
@@ -214,22 +214,23 @@ def draw(arguments: argparse.Namespace) -> None:
 
 
 def _block(path: Path, channels: int = 8, zoom: int = 2) -> tuple[np.ndarray, list[int]]:
-    """A row for each face: itself, and the maps of so many channels, evenly spread and so not chosen by their looks."""
-    from PIL import Image
-
+    """A row for each face: the maps of so many channels, evenly spread and so not chosen by their looks."""
     from medwave.reports import colours
 
     with np.load(path) as content:
-        faces, maps = content["faces"], content["maps"]
+        maps = content["maps"]
     shown = np.arange(0, maps.shape[1], maps.shape[1] // channels)
     side, rows = zoom * SIDE, []
-    for face, own in zip(faces, maps, strict=True):
-        grey = np.asarray(Image.fromarray(face[..., 0]).resize((side, side), Image.Resampling.BICUBIC))
-        tiles = [np.repeat(grey[..., None], 3, axis=2)]
+    for own in maps:
+        tiles = []
         for channel in shown:
             size = (side // own.shape[1], side // own.shape[2])
             level = np.kron(own[channel] / max(own[channel].max(), 1e-12), np.ones(size))[..., None]
-            tiles.append(((1 - 0.75 * level) * tiles[0] + 0.75 * level * np.array(colours.ORANGE)).astype(np.uint8))
+            tile = (32 + level * (np.array(colours.ORANGE) - 32)).astype(np.uint8)
+            for down, right in LANDMARKS:
+                at = round(down * side), round(right * side)
+                tile[at[0] - 1 : at[0] + 2, at[1] - 1 : at[1] + 2] = 255
+            tiles.append(tile)
         gap = np.zeros((side, 4, 3), np.uint8)
         rows.append(np.concatenate([part for tile in tiles for part in (tile, gap)][:-1], axis=1))
     gap = np.zeros((4, rows[0].shape[1], 3), np.uint8)
