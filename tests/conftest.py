@@ -1,5 +1,6 @@
 """Shared fixtures: the development data folder, one thread per test process, fixed seeds."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,11 @@ def data_folder() -> Path:
     if not DATA_FOLDER.is_dir():
         pytest.skip("the development data (../shared/data beside the checkout) is absent")
     return DATA_FOLDER
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Started in the background by a script: processes would inherit that interrupts are ignored, and tests send them.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

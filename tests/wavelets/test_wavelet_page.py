@@ -25,5 +25,5 @@ def test_the_code_of_a_section_runs(title: str, tmp_path: Path, monkeypatch: pyt
 def test_there_is_no_code_outside_sections_and_every_picture_is_there() -> None:
     assert PAGE.count("```python") == sum(len(found) for found in BLOCKS.values()) == 7
     pictures = re.findall(r"!\[.*?\]\((.*?)\)", PAGE)
-    assert pictures == ["images/bands.jpg", "images/wavelet_speed.png"]
+    assert pictures == ["images/bands.jpg", "images/pooling.jpg", "images/wavelet_speed.png"]
     assert all((DOCS / picture).stat().st_size < 500_000 for picture in pictures)
