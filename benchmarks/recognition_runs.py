@@ -41,7 +41,7 @@ NETWORK: dict[str, Any] = {"depth": 18, "width": 8, "dimension": 64, "dropout": 
 SETTINGS: dict[str, dict[str, Any]] = {
     "omniglot": {"size": "32", "channels": 1, "mirror": False, "shift": 2, "epochs": 6, "batch": 64},
     "orl": {"size": "32", "channels": 1, "mirror": True, "shift": 2, "epochs": 16, "batch": 30},
-    "cifar": {"size": "32", "channels": 3, "mirror": True, "shift": 3, "epochs": 3, "batch": 90},
+    "cifar": {"size": "32", "channels": 3, "mirror": True, "shift": 3, "epochs": 6, "batch": 90},
 }
 FIT: dict[str, Any] = {
     "optimiser": "sgd", "learning_rate": 0.1, "momentum": 0.9, "weight_decay": 5e-4, "schedule": "cosine", "warm_up": 1,

@@ -258,7 +258,7 @@ PAGES: dict[str, tuple[str, str, Callable[[Results], str]]] = {
     ),
     "recognition_runs": (
         "Recognition heads on small sets",
-        "One small network and the same steps for each head, on Omniglot and ORL: `python "
+        "One small network and the same steps for each head, on Omniglot, ORL, CIFAR-10: `python "
         "benchmarks/recognition_runs.py --data FOLDER`.",
         _by_markdown("recognition_runs"),
     ),
@@ -282,8 +282,8 @@ ROW_PAGES: dict[str, tuple[str, str]] = {
     "segmenters_camvid": (
         "Segmenters with wavelets on CamVid",
         "Networks that segment and their wavelet versions, one recipe at an eighth of the channels: intersection over "
-        "union in per cent. In brackets: difference to the network without wavelets of the same seed. So far the first "
-        "pair with one seed, which proves nothing. `python benchmarks/segmenters.py camvid --data FOLDER`.",
+        "union in per cent. In brackets: difference to the network without wavelets of the same seed, with Student's 95 "
+        "% interval where there are several. `python benchmarks/segmenters.py camvid --data FOLDER`.",
     ),
 }
 """Name of a file of rows -> title, and what is measured."""
