@@ -282,8 +282,8 @@ ROW_PAGES: dict[str, tuple[str, str]] = {
     "segmenters_camvid": (
         "Segmenters with wavelets on CamVid",
         "Networks that segment and their wavelet versions, one recipe at an eighth of the channels: intersection over "
-        "union in per cent. In brackets: difference to the network without wavelets of the same seed, with Student's 95 "
-        "% interval where there are several. `python benchmarks/segmenters.py camvid --data FOLDER`.",
+        "union in per cent. In brackets: difference to the network without wavelets of the same seed, with Student's "
+        "95 % interval where there are several. `python benchmarks/segmenters.py camvid --data FOLDER`.",
     ),
 }
 """Name of a file of rows -> title, and what is measured."""
