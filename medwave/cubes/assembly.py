@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medwave.core.errors import InputError
-from medwave.cubes.plan import Box, CubePlan, Triple
+from medwave.cubes.plan import Box, CubePlan, Triple, around
 
 FloatArray = npt.NDArray[np.float32]
 Reader = Callable[[Box], npt.NDArray[np.generic]]
@@ -95,7 +95,7 @@ class _Sums:
     """Weighted predictions and weights over the box around some blocks, of the layers that are still needed."""
 
     def __init__(self, blocks: Iterable[Box], axis: int) -> None:
-        self.whole, self.axis = reduce(_around, blocks), axis
+        self.whole, self.axis = around(blocks), axis
         self.box = _with_layers(self.whole, axis, self.whole.start[axis], self.whole.start[axis])
         self.total = np.zeros(self.box.shape, dtype=np.float32)
         self.weights = np.zeros(self.box.shape, dtype=np.float32)
@@ -143,11 +143,6 @@ def _with_layers(box: Box, axis: int, start: int, stop: int) -> Box:
     return Box((a, c, e), (b, d, f))
 
 
-def _around(a: Box, b: Box) -> Box:
-    start, stop = np.minimum(a.start, b.start).tolist(), np.maximum(a.stop, b.stop).tolist()
-    return Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
-
-
 def _predicted(
     plan: CubePlan, cube: Box, read: Reader, predict: Predictor, skip: Callable[[npt.NDArray[np.generic]], bool]
 ) -> npt.NDArray[np.float16] | None:
@@ -162,7 +157,7 @@ def _predicted(
 
 
 def _cut(plan: CubePlan, cube: Box, read: Reader) -> npt.NDArray[np.generic]:
-    """The voxels of a cube; beyond the far side of the volume the border is repeated."""
+    """The voxels of a cube; beyond the far side of the volume and its margin the border is repeated."""
     z, y, x = plan.margin
     d, h, w = (n + m for n, m in zip(plan.shape, plan.margin, strict=True))
     inside = cube.overlap(Box((-z, -y, -x), (d, h, w)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -47,6 +47,14 @@ class Box:
         """To index an array of the box ``outer``."""
         z, y, x = (slice(a - o, b - o) for a, b, o in zip(self.start, self.stop, outer.start, strict=True))
         return z, y, x
+
+
+def around(boxes: Iterable[Box]) -> Box:
+    """The smallest box that holds some boxes, of which there is one at least."""
+    corners = [(box.start, box.stop) for box in boxes]
+    z, y, x = (min(start[axis] for start, _ in corners) for axis in range(3))
+    d, h, w = (max(stop[axis] for _, stop in corners) for axis in range(3))
+    return Box((z, y, x), (d, h, w))
 
 
 @dataclass(frozen=True)

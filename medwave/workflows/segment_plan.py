@@ -18,7 +18,7 @@ import numpy as np
 from medwave.core.files import StrPath
 from medwave.core.threads import limited_threads
 from medwave.cubes import Box
-from medwave.cubes.plan import CubePlan, Triple
+from medwave.cubes.plan import CubePlan, Triple, around
 from medwave.engine.fibres import (
     BLOCK,
     FibrePredictor,
@@ -33,7 +33,7 @@ from medwave.volumes import open_stack
 from medwave.volumes.location import absolute
 from medwave.workflows.options_neurons import SegmentOptions
 from medwave.workflows.segment import load_fibre_network, parse_region, suited_weights, volume_scale
-from medwave.workflows.segment_tasks import around, own_device, shards_of, task_bytes
+from medwave.workflows.segment_tasks import own_device, shards_of, task_bytes
 
 LOOKED_AT = 16
 """Cubes that the probe reads."""

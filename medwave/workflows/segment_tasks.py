@@ -13,14 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from medwave.core.errors import InputError
 from medwave.core.provenance import fingerprint
 from medwave.core.threads import limited_threads
 from medwave.cubes import Box
 from medwave.cubes.components import BlockLabels
-from medwave.cubes.plan import CubePlan, Triple
+from medwave.cubes.plan import CubePlan, around
 from medwave.engine.fibres import CubeCount, FibrePredictor, predict_fibres, resolved_precision
 from medwave.engine.predict import usable_device
 from medwave.models import FibreNet, open_network
@@ -174,14 +172,3 @@ def _open(work: ShardWork) -> _Tools:
     model: Any = open_network(work.weights, FibreNet)
     predictor = FibrePredictor(model, work.scale, device=own_device(options.device), precision=options.precision)
     return _Tools(volume, predictor, OmeZarrImage(work.probability))
-
-
-def around(boxes: Sequence[Box]) -> Box:
-    """The box around boxes."""
-    start, stop = np.min([b.start for b in boxes], axis=0), np.max([b.stop for b in boxes], axis=0)
-    return Box(_triple(start), _triple(stop))
-
-
-def _triple(values: Any) -> Triple:
-    z, y, x = (int(v) for v in values)
-    return z, y, x

@@ -179,7 +179,7 @@ def open_page(visit, case):
 
 def test_it_fits_and_can_be_read_on_every_screen(open_page, case, tmp_path):
     page = open_page(390, "dark")  # the other screens are what it changes to
-    for width, theme in SCREENS[:2] if case[0] == "volumes" else SCREENS:  # it is opened wide by test_volumes_browser
+    for width, theme in SCREENS:
         page.set_viewport_size({"width": width, "height": 900})
         page.emulate_media(color_scheme=theme)
         page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
