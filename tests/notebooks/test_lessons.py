@@ -1,6 +1,7 @@
 """Each lesson runs from its first cell to its last, as a reader would run it, and is kept without its outputs."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,32 @@ nbclient = pytest.importorskip("nbclient", reason="lessons are executed by the e
 
 ROOT = Path(__file__).parents[2]
 LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+TEXTS = ROOT / "notebooks" / "text"
 SECONDS_PER_CELL = 600  # a lesson takes half a minute of one core; machines may be busy
 
 
 def test_there_are_lessons():
     assert LESSONS
+
+
+def percent_cells(text):
+    """Kind and source of each cell of a percent script, whose head is a block of comments between two ``# ---``."""
+    cells = re.split(r"^# %%(.*)\n", text, flags=re.MULTILINE)[1:]
+    kinds = ["markdown" if "[markdown]" in said else "code" for said in cells[::2]]
+    return [
+        (kind, (re.sub(r"^# ?", "", source, flags=re.MULTILINE) if kind == "markdown" else source).strip())
+        for kind, source in zip(kinds, cells[1::2], strict=True)
+    ]
+
+
+def test_every_lesson_has_its_text():
+    assert [path.stem for path in LESSONS] == sorted(path.stem for path in TEXTS.glob("*.py"))
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_a_lesson_and_its_text_agree(path):
+    cells = [(cell.cell_type, cell.source.strip()) for cell in nbformat.read(path, as_version=4).cells]
+    assert cells == percent_cells((TEXTS / f"{path.stem}.py").read_text(encoding="utf-8"))
 
 
 @pytest.mark.slow
