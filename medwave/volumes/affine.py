@@ -10,9 +10,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from medwave.core.errors import GeometryError, OutputError
-from medwave.core.files import StrPath, atomic_path
+from medwave.core.files import StrPath, atomic_path, write_text
 from medwave.core.geometry import Float64Array
-from medwave.volumes.itk import affine_from_itk, affine_to_itk, load_transform, save_linear
+from medwave.volumes.itk import affine_from_itk, affine_text, affine_to_itk, load_transform, save_linear
 
 AFFINE_SUFFIXES = (".tfm", ".txt", ".mat")
 
@@ -26,6 +26,9 @@ def write_affine(path: StrPath, matrix_ras: Float64Array) -> None:
     """
     if Path(path).suffix.lower() not in AFFINE_SUFFIXES:
         raise OutputError(f"{path}: an affine transform is written as {', '.join(AFFINE_SUFFIXES)}")
+    if Path(path).suffix.lower() != ".mat":
+        write_text(path, affine_text(matrix_ras))
+        return
     transform = affine_to_itk(matrix_ras)
     with atomic_path(path) as partial:
         save_linear(transform, partial)

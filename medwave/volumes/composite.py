@@ -26,7 +26,7 @@ from medwave.core.geometry import RAS_TO_LPS, Float64Array, Grid
 from medwave.volumes.affine import AFFINE_SUFFIXES, write_affine
 from medwave.volumes.displacement import Float32Array, check_field, last_axis_slabs, lps_component, lps_matrix
 from medwave.volumes.hdf5 import PackedFloats, Tree, write_tree
-from medwave.volumes.itk import affine_to_itk
+from medwave.volumes.itk import affine_parameters
 from medwave.volumes.spatial import LinearStep, SpatialTransform
 
 
@@ -106,11 +106,10 @@ def _write(path: StrPath, entries: list[Tree | None]) -> None:
 
 
 def _affine_entry(matrix_ras: Float64Array) -> Tree:
-    transform = affine_to_itk(matrix_ras)
     return {
         "TransformType": "AffineTransform_double_3_3",
-        "TransformFixedParameters": np.array(transform.GetFixedParameters()),
-        "TransformParameters": np.array(transform.GetParameters()),
+        "TransformFixedParameters": np.zeros(3),
+        "TransformParameters": affine_parameters(matrix_ras),
     }
 
 

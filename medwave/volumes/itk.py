@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import SimpleITK as sitk
 
 from medwave.core.errors import GeometryError, VolumeFormatError
 from medwave.core.files import StrPath, input_file
 from medwave.core.geometry import RAS_TO_LPS, Float64Array
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk  # a tenth of a second, spared where no file needs it
 
 
 def itk_reason(error: Exception) -> str:
@@ -38,8 +40,8 @@ def grid_affine(image: sitk.Image) -> Float64Array:
     return np.asarray(RAS_TO_LPS @ lps)
 
 
-def affine_to_itk(matrix_ras: Float64Array) -> sitk.AffineTransform:
-    """A 4x4 RAS+ mm matrix as an ITK transform.
+def affine_parameters(matrix_ras: Float64Array) -> Float64Array:
+    """The twelve parameters of ITK's ``AffineTransform`` about the origin for a 4x4 RAS+ mm matrix.
 
     Raises:
         GeometryError: when it is not a finite, invertible affine matrix.
@@ -51,10 +53,25 @@ def affine_to_itk(matrix_ras: Float64Array) -> sitk.AffineTransform:
             f"an affine is a finite, invertible 4x4 matrix with last row 0 0 0 1, got {matrix.tolist()}"
         )
     lps = RAS_TO_LPS @ matrix @ RAS_TO_LPS
+    return np.concatenate([lps[:3, :3].ravel(), lps[:3, 3]])
+
+
+def affine_to_itk(matrix_ras: Float64Array) -> sitk.AffineTransform:
+    """A 4x4 RAS+ mm matrix as an ITK transform; errors as of :func:`affine_parameters`."""
+    import SimpleITK as sitk
+
     transform = sitk.AffineTransform(3)
-    transform.SetMatrix(lps[:3, :3].ravel().tolist())
-    transform.SetTranslation(lps[:3, 3].tolist())
+    transform.SetParameters(affine_parameters(matrix_ras).tolist())
     return transform
+
+
+def affine_text(matrix_ras: Float64Array) -> str:
+    """A 4x4 RAS+ mm matrix as the content of ITK's ``.tfm`` and ``.txt``; errors as of :func:`affine_parameters`."""
+    numbers = " ".join(repr(float(value)).removesuffix(".0") for value in affine_parameters(matrix_ras))
+    return (
+        "#Insight Transform File V1.0\n#Transform 0\nTransform: AffineTransform_double_3_3\n"
+        f"Parameters: {numbers}\nFixedParameters: 0 0 0\n"
+    )
 
 
 def affine_from_itk(transform: sitk.Transform) -> Float64Array:
@@ -75,6 +92,8 @@ def load_transform(path: StrPath) -> sitk.Transform:
         VolumeFormatError: when it is not an ITK transform file, or is damaged.
         GeometryError: when it is a transform of another dimension.
     """
+    import SimpleITK as sitk
+
     file = input_file(path)
     try:
         transform: Any = sitk.ReadTransform(str(file))
@@ -98,6 +117,8 @@ def save_linear(transform: sitk.Transform, partial: Path) -> None:
 
     ITK writes text and MATLAB files without looking whether the disk took them, so they are read back.
     """
+    import SimpleITK as sitk
+
     try:
         sitk.WriteTransform(transform, str(partial))
         written = affine_from_itk(sitk.ReadTransform(str(partial)))

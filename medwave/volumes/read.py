@@ -17,7 +17,6 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
-import SimpleITK as sitk
 
 from medwave.core.errors import GeometryError, InputError, VolumeFormatError
 from medwave.core.files import StrPath, input_file
@@ -123,6 +122,8 @@ def _decode_mgh(path: Path) -> Decoded:
 
 
 def _decode_itk(path: Path) -> Decoded:
+    import SimpleITK as sitk  # a tenth of a second, spared where no file needs it
+
     _check_metaimage_spacing(path)
     try:
         image = sitk.ReadImage(str(path))

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import SimpleITK as sitk
 from scipy.ndimage import map_coordinates
 
 from medwave.core.errors import GeometryError, InputError
@@ -151,6 +150,8 @@ def _needed(file: Path, what: str, **grids: Grid | None) -> list[Grid]:
 
 
 def _steps(path: StrPath, transform: Any) -> list[LinearStep | FieldStep]:
+    import SimpleITK as sitk
+
     if transform.IsLinear():
         return [LinearStep(affine_from_itk(transform))]
     transform = transform.Downcast()
