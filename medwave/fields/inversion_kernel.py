@@ -1,7 +1,9 @@
 """The compiled loop that inverts a displacement on CPU: a root-finding problem of three unknowns at every voxel.
 
 Conventions as in :mod:`medwave.fields.kernels`. A voxel starts from the solution of its left neighbour in the row,
-which is close already: one or two Newton steps are enough almost everywhere. The result does not depend on the slabs.
+carried on to its own place by the derivative of the inverse, ``S^-1 - 1`` with S the Jacobian of ``p + u(p)``, and by
+the Newton step that was left: almost everywhere that is within the tolerance, and no step of its own is needed. The
+result does not depend on the slabs.
 """
 
 from __future__ import annotations
@@ -120,6 +122,11 @@ def invert_newton(
                 for n in range(3):
                     inverse[n, i, j, k] = guess[n]
                 residual[i, j, k] = size
+                error[2] -= np.float32(1.0)
+                _newton_step(slope, error, step)
+                guess[0] -= step[0]
+                guess[1] -= step[1]
+                guess[2] -= step[2] + np.float32(1.0)
 
 
 def invert_array(
