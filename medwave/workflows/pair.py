@@ -65,6 +65,16 @@ class WorkingPair:
             full = _resample_vectors(tapered, self.grid, canonical)
         return reorient_vectors(full, *invert_axes(*axes))
 
+    def subject_on_native(self) -> npt.NDArray[np.bool_]:
+        """The foreground of the fixed image on the fixed file's grid."""
+        if self.offset is None:
+            subject = Volume(self.subject.astype(np.float32), self.grid)
+            return np.asarray(resample(subject, np.eye(4), self.native) > 0.5)
+        axes = canonical_axes(self.native.affine)
+        full = np.zeros(reorient_grid(self.native, *axes).shape, dtype=bool)
+        full[tuple(slice(o, o + n) for o, n in zip(self.offset, self.grid.shape, strict=True))] = self.subject
+        return reorient(full, *invert_axes(*axes))
+
     def _taper(self, field: FloatVolume, canonical: Grid) -> None:
         """Let a field fall to 0, in place, towards the faces of the working grid that lie inside the fixed image."""
         ends = canonical.to_voxels(self.grid.to_mm([(0, 0, 0), np.asarray(self.grid.shape) - 1]))
@@ -141,7 +151,7 @@ def prepare_pair(
     fixed_on = _on_grid(image, identity, grid, offset)
     subject_on = _on_grid(subject, identity, grid, offset) > 0.5
     moving_on = resample(_not_finer(moving, grid), matrix, grid)
-    moving_subject = resample(moved_subject, matrix, grid) > 0.5
+    moving_subject = _on_grid(Volume(reach, image.grid), identity, grid, offset) > 0.5
     weight = _inside(moving.grid, matrix, grid)
     excluded = np.zeros(grid.shape, dtype=bool)
     if use_fixed is not None:
@@ -225,9 +235,18 @@ def _not_finer(volume: Volume, grid: Grid) -> Volume:
 
 
 def _inside(moving: Grid, matrix: Float64Array, grid: Grid) -> npt.NDArray[np.bool_]:
-    """Voxels of the grid that fall inside the moving image."""
-    ones = Volume(np.ones(moving.shape, dtype=np.float32), moving)
-    return resample(ones, matrix, grid) > 0.5
+    """Voxels of the grid that fall inside the moving image, which reaches half a voxel beyond its outer centres."""
+    voxels = np.linalg.inv(moving.affine) @ matrix @ grid.affine
+    i, j, k = (np.arange(n, dtype=np.float64) for n in grid.shape)
+    first, last = np.zeros(grid.shape[:2]), np.full(grid.shape[:2], grid.shape[2] - 1.0)
+    for row, size in zip(voxels[:3], moving.shape, strict=True):
+        start = row[0] * i[:, None] + row[1] * j + row[3]
+        if row[2] == 0:  # the whole row of voxels is inside, or none of it
+            last[(start < -0.5) | (start > size - 0.5)] = -1.0
+            continue
+        ends = (-0.5 - start) / row[2], (size - 0.5 - start) / row[2]
+        first, last = np.maximum(first, np.minimum(*ends)), np.minimum(last, np.maximum(*ends))
+    return np.asarray((k >= first[..., None]) & (k <= last[..., None]))
 
 
 def _normalised(image: FloatVolume, subject: npt.NDArray[np.bool_]) -> FloatVolume:
