@@ -2,7 +2,7 @@
 
 The search cannot be led astray by a bad header: rotations over the whole sphere are tried at a coarse scale about the
 centres of mass, beside the header's own placement and the principal axes; the best ones are refined as rigid motions,
-then with a common scale, then as a full affine, each by L-BFGS on normalised mutual information and its gradient.
+then with a common scale, then as a full affine, each by BFGS on normalised mutual information and its gradient.
 All choices are deterministic.
 """
 
@@ -14,16 +14,17 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage, optimize
-from scipy.spatial.transform import Rotation
+from scipy import ndimage
 
 from medwave.core.geometry import Float64Array, Grid, Volume
+from medwave.engine.minimise import minimise
 from medwave.engine.mutual_information import MutualInformation, quantise
 from medwave.engine.pyramid import coarsen_to_spacing, foreground
 
 _STEPS_ACROSS = (20, 48, 80)  # samples across the subject at the three scales
 _BINS = (16, 32, 32)
 _MOST_SAMPLES = (8_000, 50_000, 150_000)
+_RANKING_SAMPLES = 2_500  # are enough to put rotations in order
 _IDENTITY = np.eye(4)
 _FEWEST_VOXELS = 30  # a subject of fewer says nothing about its place
 _LEAST_SIMILARITY = 1.02  # normalised mutual information: noise stays below, T1 and FLAIR of two people reach 1.04
@@ -158,10 +159,8 @@ def _optimise(
         score, gradient = similarity.value_and_gradient(motion.matrix(parameters))
         return -1e3 * score, -1e3 * np.tensordot(motion.jacobian(parameters), gradient, axes=([1, 2], [0, 1]))
 
-    found = optimize.minimize(
-        objective, np.zeros(motion.size), jac=True, method="L-BFGS-B", options={"maxiter": iterations, "ftol": 1e-7}
-    )
-    return motion.matrix(found.x), -float(found.fun) / 1e3
+    found, value = minimise(objective, np.zeros(motion.size), iterations=iterations, tolerance=1e-7)
+    return motion.matrix(found), -value / 1e3
 
 
 def _about_centers(rotation: Float64Array, fixed: _Subject, moving: _Subject) -> Float64Array:
@@ -183,14 +182,17 @@ def _sphere_of_rotations(count: int) -> Float64Array:
     phi, psi = np.sqrt(2.0), 1.533751168755204288118041
     r, big = np.sqrt(t), np.sqrt(1 - t)
     quaternions = np.stack([r * np.sin(d / phi), r * np.cos(d / phi), big * np.sin(d / psi), big * np.cos(d / psi)], 1)
-    return np.asarray(Rotation.from_quat(quaternions).as_matrix())
+    vectors, scalars = quaternions[:, :3], quaternions[:, 3]
+    angles = 2 * np.arctan2(np.linalg.norm(vectors, axis=1), scalars)
+    axes = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return np.stack([_turn(angle * axis) for angle, axis in zip(angles, axes, strict=True)])
 
 
 def _candidates(fixed: _Subject, moving: _Subject) -> list[Float64Array]:
     """Starting matrices: the header's placement first, then about the centres of mass."""
     rotations = [np.eye(3)]
     rotations += [
-        Rotation.from_euler("xyz", (a, b, c), degrees=True).as_matrix()
+        _turn(np.radians([0, 0, c])) @ _turn(np.radians([0, b, 0])) @ _turn(np.radians([a, 0, 0]))
         for a in (-30, 0, 30) for b in (-30, 0, 30) for c in (-30, 0, 30)
     ]  # fmt: skip
     fixed_axes, moving_axes = _principal_axes(fixed), _principal_axes(moving)
@@ -221,12 +223,20 @@ def _distinct_best(matrices: list[Float64Array], scores: Float64Array, count: in
 def _search(similarity: MutualInformation, fixed: _Subject, moving: _Subject) -> list[Float64Array]:
     """A few promising rigid motions, best first, from the coarsest scale."""
     starts = _candidates(fixed, moving)
-    scores = np.array([similarity.value(m) for m in starts])
+    sparse = similarity.thinned(_RANKING_SAMPLES)
+    scores = np.array([sparse.value(m) for m in starts])
     picked = _distinct_best(starts, scores, count=12, degrees=18.0)
     picked += [i for i in (0, 1) if i not in picked]  # the header's placement and orientation are always tried
-    refined = [_optimise(similarity, "rigid", starts[i], fixed, 25) for i in picked]
-    order = _distinct_best([m for m, _ in refined], np.array([s for _, s in refined]), count=4, degrees=10.0)
-    return [refined[i][0] for i in order]
+    tried = [_optimise(similarity, "rigid", starts[i], fixed, 8) for i in picked]
+    leading = _leading(tried, count=6, share=0.5)
+    return [m for m, _ in _leading([_optimise(similarity, "rigid", m, fixed, 25) for m, _ in leading], 4, share=0.85)]
+
+
+def _leading(found: list[tuple[Float64Array, float]], count: int, share: float) -> list[tuple[Float64Array, float]]:
+    """The best of (matrix, NMI), ten degrees apart, that have this share of the best one's rise above 1."""
+    scores = np.array([score for _, score in found])
+    order = _distinct_best([matrix for matrix, _ in found], scores, count=count, degrees=10.0)
+    return [found[i] for i in order if scores[i] - 1 >= share * (scores.max() - 1)]
 
 
 def align(
@@ -261,7 +271,7 @@ def align(
         matrix, _ = _optimise(middle[0], "affine", matrix, middle[1], 40)
     matrix, score = _optimise(fine[0], kind, matrix, fine[1], 40)
     before = fine[0].value(np.eye(4))
-    reason = _why_not(matrix, score, fine[0], fine[1], fine[2])
+    reason = _why_not(matrix, score, *middle)
     return AffineResult(matrix, before, score, bool(reason), reason)
 
 
@@ -286,6 +296,6 @@ def _why_not(
     if score < _LEAST_SIMILARITY:
         return f"the images tell next to nothing about each other (normalised mutual information {score:.4f})"
     chance = [similarity.value(_about_centers(rotation, fixed, moving)) for rotation in _sphere_of_rotations(24)]
-    if score < np.mean(chance) + 4 * np.std(chance):
+    if similarity.value(matrix) < np.mean(chance) + 4 * np.std(chance):
         return "the images are no more alike than under any rotation"
     return ""

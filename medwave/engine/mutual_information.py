@@ -10,7 +10,7 @@ depend on the number of threads.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numba
 import numpy as np
@@ -154,6 +154,13 @@ class MutualInformation:
         arguments = (self.points_mm, self.fixed_bins, self.moving, voxel_matrix, histograms, inside)
         run_slabs(_joint_histogram, _CHUNKS, *arguments)
         return histograms.sum(axis=0), float(inside.sum()) / len(self.points_mm)
+
+    def thinned(self, most_samples: int) -> MutualInformation:
+        """The same on every n-th sample, as many as fit under ``most_samples``."""
+        every = -(-len(self.points_mm) // most_samples)
+        return replace(
+            self, points_mm=np.ascontiguousarray(self.points_mm[::every]), fixed_bins=self.fixed_bins[::every].copy()
+        )
 
     def value(self, matrix_mm: npt.NDArray[np.float64]) -> float:
         """NMI (1 = unrelated, 2 = each determines the other) under a 4x4 fixed world -> moving world matrix."""
