@@ -222,10 +222,8 @@ def register(
                 most_voxels=_MOST_VOXELS,
             )  # fmt: skip
             channels = channels_on(pair, matrix, terms)
-            options = replace(options, metric=_metric(pair, options, channels))
-        initial = None
-        if inputs.bend is not None:
-            initial = Pullback.through(inputs.bend, pair.grid).shift_voxels
+            initial = None if inputs.bend is None else Pullback.through(inputs.bend, pair.grid).shift_voxels
+            options = replace(options, metric=_metric(pair, options, channels, initial))
         if start is not None:
             with stage("predict"):
                 initial = start(inputs.fixed, inputs.moving, matrix, pair.grid)
@@ -247,7 +245,7 @@ def register(
         fixed=inputs.fixed, moving=inputs.moving, matrix=matrix, affine=linear,
         displacement_voxels=displacement, inverse_voxels=inverse, inverse_residual_voxels=left,
         warped=Volume(warped, inputs.fixed.grid, "warped"), jacobian=jacobian,
-        subject=_subject_on_native(pair, inputs.fixed),
+        subject=pair.subject_on_native(),
         fixed_labels=inputs.fixed_labels, moving_labels=inputs.moving_labels, warped_labels=labels,
         options=options, stages=tuple(clock.stages), warnings=tuple(warnings), similarity=history,
         landmarks=landmark_distances(terms, matrix, found),
@@ -353,13 +351,20 @@ def _linear_start(inputs: _Inputs, options: RegisterOptions) -> AffineResult | N
     )  # fmt: skip
 
 
-def _metric(pair: WorkingPair, options: RegisterOptions, channels: Sequence[Channel]) -> str:
+def _metric(
+    pair: WorkingPair, options: RegisterOptions, channels: Sequence[Channel], initial: FloatVolume | None
+) -> str:
+    """The metric asked for, or the one that suits the images as the refinement begins."""
     if options.metric != "auto":
         return options.metric
     region = pair.subject & (pair.weight > 0)
     if pair.excluded is not None:
         region &= ~pair.excluded
-    return "lncc" if alike([Channel(pair.fixed, pair.moving), *channels], region) else "mi"
+    compared = [Channel(pair.fixed, pair.moving), *channels]
+    if initial is not None:
+        moved = [resample(Volume(c.moving, pair.grid), np.eye(4), pair.grid, initial) for c in compared]
+        compared = [replace(c, moving=moving) for c, moving in zip(compared, moved, strict=True)]
+    return "lncc" if alike(compared, region) else "mi"
 
 
 def _refine(
@@ -382,8 +387,3 @@ def _carry_labels(inputs: _Inputs, matrix: Float64Array, displacement: FloatVolu
         return None
     data = resample_labels(inputs.moving_labels, matrix, inputs.fixed.grid, displacement)
     return Volume(data, inputs.fixed.grid, "warped labels")
-
-
-def _subject_on_native(pair: WorkingPair, fixed: Volume) -> npt.NDArray[np.bool_]:
-    subject = Volume(pair.subject.astype(np.float32), pair.grid)
-    return resample(subject, np.eye(4), fixed.grid) > 0.5
