@@ -30,7 +30,7 @@ def check(folder: Path) -> None:
     assert command("--version").split() == ["medwave", medwave.__version__]
     assert "register" in command("--help")
     recipes = json.loads(command("pipelines", "list", "--json", "-"))
-    assert len(recipes) == 7
+    assert len(recipes) == 8
     assert all(Path(recipe["folder"]).resolve().is_relative_to(home) for recipe in recipes)
 
     from medwave.workflows.demo_neurons import make_neuron_sample

@@ -1,4 +1,4 @@
-"""Comparisons of segmenters and of explained channels: tables pair runs of one seed, pairs are chosen by validation."""
+"""Segmenters, detectors and explained channels compared: tables pair runs of one seed, validation chooses pairs."""
 
 from importlib import import_module
 from pathlib import Path
@@ -81,3 +81,41 @@ def test_a_run_on_faces_leaves_a_row_and_the_figure(tmp_path):
     program.draw(arguments)
     with Image.open(arguments.output) as picture:
         assert np.asarray(picture).std() > 10
+
+
+def detected(ndim, wavelet, seed, ap, noisy=0.2):
+    values = {"map_50": ap, "map_50_noisy": noisy, "ap_50": {"ball": ap + 0.1, "rod": ap - 0.1}}
+    return {"ndim": ndim, "wavelet": wavelet, "seed": seed, "parameters": 1000, "train_cpu_s": 9.0, **values}
+
+
+def test_detectors_are_compared_seed_by_seed_in_the_plane_and_in_space():
+    rows = [
+        detected(2, "none", 0, 0.4), detected(2, "haar", 0, 0.5), detected(3, "none", 0, 0.3),
+        detected(2, "none", 1, 0.6), detected(2, "haar", 1, 0.7), detected(3, "haar", 0, 0.2, 0.3),
+        detected(2, "none", 2, 0.9),
+    ]  # fmt: skip
+    lines = import_module("detection").tables(rows)
+    assert lines[2:] == [
+        "| 2-D, ResNet-18 | 1,000 | 2 | 50.0 | 20.0 | 60.0 | 40.0 | 9 |",
+        "| 2-D, WaveResNet-18, haar | 1,000 | 2 | 60.0 (+10.0 ± 0.0) | 20.0 (+0.0 ± 0.0) | 70.0 (+10.0 ± 0.0) | "
+        "50.0 (+10.0 ± 0.0) | 9 |",
+        "| 3-D, ResNet-18 | 1,000 | 1 | 30.0 | 20.0 | 40.0 | 20.0 | 9 |",
+        "| 3-D, WaveResNet-18, haar | 1,000 | 1 | 20.0 (-10.0) | 30.0 (+10.0) | 30.0 (-10.0) | 10.0 (-10.0) | 9 |",
+    ]
+
+
+def test_a_run_on_boxes_leaves_a_row_and_is_not_repeated(tmp_path, monkeypatch):
+    pytest.importorskip("ignite", reason="training needs the extra train")
+    import argparse
+
+    program = import_module("detection")
+    monkeypatch.setitem(program.SCENES, 2, {"shape": (32, 32), "side_voxels": (8, 16)})
+    monkeypatch.setitem(program.SCENES[2], "noise", 0.1)
+    arguments = argparse.Namespace(
+        work=tmp_path / "work", axes=[2], wavelets=["haar"], seeds=[0], epochs=1, share=0.06, rows=tmp_path / "r.jsonl"
+    )
+    program.compare(arguments)
+    program.compare(arguments)  # nothing is left to do
+    (row,) = program.read_rows(arguments.rows)
+    assert 0 <= row["map_50"] <= 1
+    assert set(row["ap_50"]) == {"ball", "ring", "rod"}

@@ -69,6 +69,7 @@ app.command("evaluate-classifier")(images.evaluate_classifier)
 app.command("evaluate-segmenter")(images.evaluate_segmenter)
 train.train.command("classify")(images.train_classify)
 train.train.command("segment")(images.train_segment)
+train.train.command("detect")(images.train_detect)
 demo.command("brains")(register.demo_brains)
 demo.command("neuron")(networks.demo_neuron)
 

@@ -1,4 +1,4 @@
-"""``medwave train classify|segment``, ``evaluate-classifier`` and ``evaluate-segmenter``: networks on photographs."""
+"""``medwave train classify|segment|detect``, ``evaluate-classifier``, ``evaluate-segmenter``: networks on images."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from medwave.workflows.image_options import (
     TrainClassifierOptions,
     TrainSegmenterOptions,
 )
+from medwave.workflows.train_options import TrainDetectorOptions
 
 CLASSIFIED = Annotated[
     Path,
@@ -67,6 +68,35 @@ def train_segment(
     with result_folder(output), _progress(options.epochs, options.steps, "mean IoU") as (on_epoch, on_step):
         result = train_segmenter(data, output, options=options, on_epoch=on_epoch, on_step=on_step)
     typer.echo(f"best: mean IoU {result.best_score:.4f} in epoch {result.best_epoch}")
+    typer.echo(f"weights: {result.weights}")
+
+
+BOXED = Annotated[
+    Path,
+    typer.Argument(
+        metavar="DATA", help="An .npz file of SPLIT_images, SPLIT_boxes, SPLIT_labels, SPLIT_owner, for train and val."
+    ),
+]
+
+
+@with_options(TrainDetectorOptions)
+def train_detect(
+    data: BOXED,
+    output: OUTPUT,
+    config: config_option(TrainDetectorOptions) = None,
+    *,
+    options: TrainDetectorOptions,
+) -> None:
+    """Train a network that finds objects in the images or volumes of DATA. The same command goes on when stopped.
+
+    The folder then holds best.safetensors, checkpoint.pt and tensorboard's logs.
+    """
+    from medwave.workflows.detect import train_detector
+    from medwave.workflows.run_folder import result_folder
+
+    with result_folder(output), _progress(options.epochs, options.steps, "mAP@.5") as (on_epoch, on_step):
+        result = train_detector(data, output, options=options, on_epoch=on_epoch, on_step=on_step)
+    typer.echo(f"best: mAP@.5 {result.best_score:.4f} in epoch {result.best_epoch}")
     typer.echo(f"weights: {result.weights}")
 
 

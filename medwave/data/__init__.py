@@ -5,6 +5,11 @@ from medwave.core.lazy import exports
 __getattr__, __dir__ = exports(
     __name__,
     {
+        "BoxItems": "medwave.data.boxes",
+        "BoxedImages": "medwave.data.boxes",
+        "read_boxed": "medwave.data.boxes",
+        "synthetic_boxes": "medwave.data.boxes",
+        "write_boxed": "medwave.data.boxes",
         "ClassifiedImages": "medwave.data.images",
         "ImageItems": "medwave.data.image_items",
         "SegmentedImages": "medwave.data.segmented_images",

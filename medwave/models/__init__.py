@@ -29,6 +29,8 @@ __getattr__, __dir__ = exports(
         "WSegNet": "medwave.models.images.encoder_decoder",
         "WUNet": "medwave.models.images.encoder_decoder",
         "WDeepLabV3Plus": "medwave.models.images.deeplab",
+        "BoxDetector": "medwave.models.images.detection",
+        "WaveRetinaNet": "medwave.models.images.detection",
         "build_retinanet": "medwave.models.images.detection",
         "load_foreign": "medwave.models.images.foreign",
         "WeightsInfo": "medwave.models.weights",

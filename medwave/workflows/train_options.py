@@ -102,3 +102,43 @@ class TrainPairOptions:
             raise InputError("learning_rate lies between 0 and 1, average from 0 to below 1")
         if self.spacing_mm <= 0 or self.smoothness < 0 or self.workers < 0:
             raise InputError("spacing_mm is positive, smoothness and workers are at least 0")
+
+
+@dataclass(frozen=True)
+class TrainDetectorOptions:
+    """How a network that finds objects in images is trained."""
+
+    network: str = option("wave_resnet18", "Backbone: a name of medwave.models.list_models('classify').")
+    wavelet: str = option("haar", "Wavelet of the low bands; a backbone without wave_ in its name has none.")
+    width: float = option(1.0, "Share of the published numbers of channels of the backbone.")
+    channels: int = option(256, "Channels of each level of the pyramid, a multiple of 8.")
+    finest: int = option(8, "Stride of the finest level: 4 for objects of about 10 pixels.")
+    anchors: int = option(1, "Anchors at each place of a level, of sides within an octave.")
+    anchor_strides: float = option(4.0, "Side of the smallest anchor of a level, in strides of the level.")
+    sampled: int = option(64, "Anchors of an image that classes are learned on: a third with a box, and hard ones.")
+    box_weight: float = option(1.0, "Weight of the loss of box corners; that of classes has 1.")
+    epochs: int = option(30, "Epochs; after each the network is validated and the state written.")
+    steps: int = option(0, "Steps of an epoch; 0 is one pass over the images.")
+    batch: int = option(8, "Images of a step.")
+    learning_rate: float = option(2e-3, "Highest learning rate; it warms up over an epoch and falls along a cosine.")
+    weight_decay: float = option(1e-4, "Weight decay of the kernels.")
+    average: float = option(0.99, "Decay of the moving average of the weights, which is what is kept.")
+    bfloat16: bool = option(False, "Run the network in bfloat16; faster on a GPU, or a CPU that has it.")
+    device: str = option("cpu", "Where to train: cpu, cuda, cuda:1, ...")
+    workers: int = option(0, "Processes that prepare images; 0 prepares them in between.")
+    seed: int = option(0, "Seed of everything that is drawn.")
+
+    def __post_init__(self) -> None:
+        for name in ("anchors", "epochs", "batch"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name}: at least 1, got {getattr(self, name)}")
+        if self.channels < 8 or self.channels % 8:
+            raise InputError(f"channels: a multiple of 8, got {self.channels}")
+        if self.sampled < 4 or min(self.steps, self.workers) < 0 or min(self.width, self.anchor_strides) <= 0:
+            raise InputError(
+                "sampled is at least 4, steps and workers are at least 0, width and anchor_strides are above 0"
+            )
+        if not 0 < self.learning_rate < 1 or not 0 <= self.average < 1 or min(self.box_weight, self.weight_decay) < 0:
+            raise InputError(
+                "learning_rate lies between 0 and 1, average from 0 to below 1, box_weight and weight_decay from 0 on"
+            )

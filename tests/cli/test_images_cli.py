@@ -1,4 +1,4 @@
-"""``medwave train classify|segment`` and the evaluations: a run, and what is said about bad data."""
+"""``medwave train classify|segment|detect`` and the evaluations: a run, and what is said about bad data."""
 
 import json
 from pathlib import Path
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
+from medwave.data import synthetic_boxes
 from medwave.models import list_models
 from medwave.workflows.image_options import TrainClassifierOptions, TrainSegmenterOptions
 
@@ -46,6 +47,16 @@ def test_a_classifier_is_trained(medwave, data, tmp_path):
     assert "none of the known layouts" in done.err
 
 
+def test_a_detector_is_trained(medwave, tmp_path):
+    synthetic_boxes(tmp_path / "boxes.npz", (32, 32), {"train": 4, "val": 2}, seed=0, side_voxels=(8, 16))
+    small = ("--width", "0.125", "--channels", "8", "--finest", "4", "--epochs", "1", "--batch", "2")
+    done = medwave("train", "detect", tmp_path / "boxes.npz", *small, "-o", tmp_path / "run")
+    assert done.code == 0, done.err
+    assert "epoch 1/1, loss" in done.err
+    assert "best: mAP@.5" in done.out
+    assert (tmp_path / "run" / "best.safetensors").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -54,6 +65,8 @@ def test_a_classifier_is_trained(medwave, data, tmp_path):
         (("train", "classify", "no.npz", "--network", "resnet19"), "no.npz"),
         (("train", "classify", "no.npz", "--augment", "resized_crop"), "give --size"),
         (("train", "segment", "no", "--epochs", "0"), "epochs: at least 1"),
+        (("train", "detect", "no.npz"), "no.npz: no such file"),
+        (("train", "detect", "no.npz", "--channels", "20"), "channels: a multiple of 8"),
     ],
 )
 def test_a_bad_request_is_one_line(medwave, tmp_path, words, message):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from medwave.core.errors import InputError
-from medwave.models import build, build_retinanet
+from medwave.models import BoxDetector, WaveRetinaNet, build, build_retinanet, open_network, save_weights
 from medwave.models.images.detection import PyramidExtractor
 
 SMALL = {"width": 0.125, "channels": 16}
@@ -80,3 +80,52 @@ def test_what_is_no_backbone_is_refused():
         build_retinanet("resnet18", 1, 1, finest=3, width=0.125)
     with pytest.raises(InputError):
         build_retinanet("wave_unet", 1, 1)
+
+
+def test_weights_build_the_network_again(tmp_path):
+    network = build_retinanet("wave_resnet18", 2, 2, finest=4, ndim=3, in_channels=1, anchor_strides=2.0, **SMALL)
+    save_weights(network, tmp_path / "net.safetensors")
+    again = open_network(tmp_path / "net.safetensors", WaveRetinaNet)
+    assert again.options == network.options
+    assert again.anchor_sides[0] == (8.0, 8.0 * 2**0.5)
+    assert [sides[0] for sides in again.anchor_sides] == [8.0, 16.0, 32.0, 64.0, 128.0]
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_a_detector_matches_the_anchors_over_a_box_and_has_two_losses(ndim):
+    torch.manual_seed(0)
+    detector = BoxDetector(build_retinanet("wave_resnet18", 2, 1, finest=4, ndim=ndim, in_channels=1, **SMALL)).train()
+    image, target = boxes(3, ndim, 32)
+    box = target["boxes"][0]
+    nothing = {"boxes": torch.zeros(0, 2 * ndim), "labels": torch.zeros(0, dtype=torch.int64)}
+    losses = detector(torch.stack([image, image]), [target | {"labels": torch.tensor([1])}, nothing])
+    assert all(torch.isfinite(value) and value > 0 for value in losses.values())
+    counts = [s**ndim for s in (8, 4, 2, 1, 1)]
+    first, second = detector.compute_anchor_matched_idxs(detector.anchors, [target, nothing], counts)
+    assert set(second.tolist()) == {-1}
+    matched = detector.anchors[0][first == 0]
+    assert 0 < len(matched) < 4 * 5
+    centres = (matched[:, :ndim] + matched[:, ndim:]) / 2
+    assert ((centres >= box[:ndim] - 8) & (centres <= box[ndim:] + 8)).all()
+
+
+def test_a_detector_finds_the_box_that_its_network_points_at():
+    """Maps made by hand: one anchor is sure, and its corners are the box that the coder would ask for."""
+    network = build_retinanet("resnet18", 2, 1, finest=4, in_channels=1, anchor_strides=4.0, **SMALL)
+    detector = BoxDetector(network).eval()
+    sides = (8, 4, 2, 1, 1)
+
+    def maps(image):
+        logits = [torch.full((1, 2, s, s), -9.0) for s in sides]
+        logits[0][0, 1, 3, 5] = 4.0
+        return {"classification": logits, "box_regression": [torch.zeros(1, 4, s, s) for s in sides]}
+
+    network.forward = maps
+    (found,) = detector(torch.zeros(1, 1, 32, 32))
+    assert found["labels"].tolist() == [1]
+    assert found["boxes"].tolist() == [[6.0, 14.0, 22.0, 30.0]]  # 16 samples about the centre of the place
+
+
+def test_anchors_that_cannot_be_are_refused():
+    with pytest.raises(InputError, match="anchor_strides is above 0"):
+        build_retinanet("resnet18", 1, 1, anchor_strides=0.0, width=0.125)

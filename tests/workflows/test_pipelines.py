@@ -21,20 +21,20 @@ from medwave.workflows.pipelines import (
 )
 
 NAMES = [
-    "classify_images", "recognise_faces", "reconstruct_neuron", "register_brain", "register_brain_ixi",
+    "classify_images", "detect_boxes", "recognise_faces", "reconstruct_neuron", "register_brain", "register_brain_ixi",
     "segment_images", "segment_neurons",
 ]  # fmt: skip
 KINDS = {
     "register_brain": "TrainPairOptions", "segment_neurons": "TrainFibreOptions",
     "classify_images": "TrainClassifierOptions", "segment_images": "TrainSegmenterOptions",
-    "recognise_faces": "TrainRecogniseOptions",
+    "recognise_faces": "TrainRecogniseOptions", "detect_boxes": "TrainDetectorOptions",
 }  # fmt: skip
 NEEDED = {
     "register_brain": {"label_maps": "maps"}, "segment_neurons": {"axons": "axons", "init": "weights.safetensors"},
 }  # fmt: skip
 
 
-def test_the_seven_recipes_are_there_with_their_papers():
+def test_the_eight_recipes_are_there_with_their_papers():
     found = list_pipelines()
     assert [p.name for p in found] == NAMES
     for p in found:
