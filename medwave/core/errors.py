@@ -41,6 +41,10 @@ class ClusterError(MedwaveError, RuntimeError):
     """A cluster cannot be reached or started, or went away."""
 
 
+class UnreachableError(MedwaveError, ConnectionError):
+    """A store behind a URL does not answer, also when asked again."""
+
+
 class MissingPackageError(MedwaveError, ImportError):
     """An optional package is not installed; the message carries the pip line."""
 

@@ -3,7 +3,8 @@
 URLs are those of fsspec: ``s3://`` needs s3fs (it comes with the extra ``scale``), ``gs://`` gcsfs, ``https://``
 aiohttp. Credentials and endpoints are theirs to find: environment variables, files in the home folder, or fsspec's own
 configuration. ``file://`` is the folder it names. An object of a bucket appears when it is complete, as a file here
-appears by a rename.
+appears by a rename. A store that does not answer is asked twice more (:func:`patiently`); how long one answer may take,
+and how often the client itself asks, its options say.
 """
 
 from __future__ import annotations
@@ -12,18 +13,29 @@ import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from medwave.core.errors import InputError, MedwaveError, MissingPackageError
+from medwave.core.errors import InputError, MedwaveError, MissingPackageError, UnreachableError
 from medwave.core.files import StrPath, json_text, write_json
 from medwave.core.optional import require
 from medwave.core.provenance import fingerprint
 
 METADATA_FILES = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
 """Names of which a node of a zarr store has one at least."""
+
+WAITS_S = (0.5, 2.0)
+"""Pauses before a store that did not answer is asked again."""
+
+_NOT_CURED = (
+    MedwaveError, MemoryError, FileNotFoundError, PermissionError, ValueError, TypeError, RuntimeError, SystemError,
+)  # fmt: skip
+"""What asking again does not cure: besides these, damaged bytes, at which codecs fail in their own ways."""
+
+T = TypeVar("T")
 
 
 def is_url(path: StrPath) -> bool:
@@ -115,3 +127,33 @@ def reached(path: StrPath) -> Iterator[None]:
             raise
         said = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{path}: cannot be reached ({said}); check the address and the credentials") from None
+
+
+def patiently(path: StrPath, what: str, act: Callable[[], T]) -> T:
+    """What a call gives that reads or writes whole chunks of a store; at a URL it is repeated when that fails.
+
+    Args:
+        path: the store.
+        what: is read or written, such as ``"chunk 0/0/0"``.
+        act: harmless to repeat.
+
+    Raises:
+        UnreachableError: naming the URL and ``what``, after as many repetitions as :data:`WAITS_S` has pauses.
+        Exception: what ``act`` raises, where that is no failure of the store to answer, or the store a folder here.
+    """
+    if not is_url(path):
+        return act()
+    for wait_s in (*WAITS_S, None):
+        try:
+            return act()
+        except _NOT_CURED:
+            raise
+        except Exception as error:  # each client fails in its own ways
+            if wait_s is None:
+                said = " ".join(str(error).split()) or type(error).__name__
+                raise UnreachableError(
+                    f"{path}: {what}: the store does not answer, asked {len(WAITS_S) + 1} times ({said}); repeat the "
+                    "command when it does, or give the client more time"
+                ) from None
+            time.sleep(wait_s)
+    raise AssertionError("the last attempt returns or raises")

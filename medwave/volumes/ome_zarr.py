@@ -19,12 +19,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from medwave.core.errors import GeometryError, InputError, VolumeFormatError
 from medwave.core.files import StrPath
 from medwave.core.optional import require
-from medwave.volumes.location import METADATA_FILES, is_url, location, reached
+from medwave.volumes.location import METADATA_FILES, is_url, location, patiently, reached
 from medwave.volumes.stack import (
     Box,
     LazyVolume,
@@ -96,6 +97,26 @@ def open_array(path: Path, mode: Any) -> Any:
         raise VolumeFormatError(
             f"{path}: not a usable zarr array ({one_line(error)}); copy the store or write it again"
         ) from None
+
+
+def read_array(path: Path, array: Any, places: tuple[slice | int, ...]) -> npt.NDArray[Any]:
+    """The values of a part of an array.
+
+    Raises:
+        UnreachableError: when its URL does not answer, naming the chunks.
+    """
+    return np.asarray(patiently(path, name_chunks(array, places), lambda: array[places]))
+
+
+def name_chunks(array: Any, places: tuple[slice | int, ...]) -> str:
+    """The names of the files in which a part of an array is stored: the first, and the last where there are more."""
+    files = array.shards or array.chunks
+    ends = [(s.start, s.stop - 1) if isinstance(s, slice) else (s, s) for s in places]
+    first, last = (
+        array.metadata.encode_chunk_key(tuple(at // n for at, n in zip(side, files, strict=True)))
+        for side in zip(*ends, strict=True)
+    )
+    return f"chunk {first}" if first == last else f"chunks {first} to {last}"
 
 
 def find_image(folder: Path) -> dict[str, Any] | None:
@@ -187,7 +208,7 @@ def _volume(
     def fetch(box: Box) -> npt.NDArray[Any]:
         places: dict[str, slice | int] = dict(zip("zyx", box, strict=True))
         places["c"] = channel
-        part = array[tuple(places.get(name, 0) for name in names)]
+        part = read_array(where, array, tuple(places.get(name, 0) for name in names))
         return part.transpose([kept.index(a) for a in "zyx"])
 
     def stored() -> list[Box]:

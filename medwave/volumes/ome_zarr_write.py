@@ -26,8 +26,16 @@ import numpy.typing as npt
 
 from medwave.core.errors import GeometryError, InputError, MedwaveError, OutputError
 from medwave.core.files import StrPath
-from medwave.volumes.location import is_url, location, put_json, remove_store
-from medwave.volumes.ome_zarr import find_image, is_zarr, open_array, open_zarr, zarr_package
+from medwave.volumes.location import is_url, location, patiently, put_json, remove_store
+from medwave.volumes.ome_zarr import (
+    find_image,
+    is_zarr,
+    name_chunks,
+    open_array,
+    open_zarr,
+    read_array,
+    zarr_package,
+)
 from medwave.volumes.stack import Box, Shape3, Spacing, check_box, check_dtype, check_shape, check_spacing_um
 
 VERSIONS = ("0.4", "0.5")
@@ -70,12 +78,11 @@ class OmeZarrImage:
             raise InputError(
                 f"{self.path}: a block of {shape} {self.dtype.name} is needed, got {block.shape} {block.dtype.name}"
             )
-        with _written(self.path):
-            self._array[inside] = block
+        _write_array(self.path, self._array, inside, block)
 
     def read(self, box: Sequence[slice] | None = None) -> npt.NDArray[Any]:
         """The values of a box as they are by now; what was never written is 0."""
-        return np.asarray(self._array[check_box(str(self.path), self.shape, box)])
+        return read_array(self.path, self._array, check_box(str(self.path), self.shape, box))
 
 
 def create_ome_zarr(
@@ -189,10 +196,9 @@ def fill_level(path: StrPath, level: int, box: Sequence[slice], *, method: str =
                 if values is None:
                     values = np.zeros([s.stop - s.start for s in file], coarse.dtype)
                 inside = tuple(slice(p.start - f.start, p.stop - f.start) for p, f in zip(part, file, strict=True))
-                values[inside] = _reduce(np.asarray(fine[source]), factor, method)
+                values[inside] = _reduce(read_array(paths[level - 1], fine, source), factor, method)
         if values is not None:
-            with _written(path):
-                coarse[file] = values
+            _write_array(paths[level], coarse, file, values)
 
 
 def _check_chunks(folder: Path, shape: Shape3, chunks: Sequence[int]) -> Shape3:
@@ -294,6 +300,11 @@ def _level_paths(folder: Path) -> list[Path]:
     if image is None:
         raise InputError(f"{folder}: an OME-Zarr image is needed, this is a plain array; use create_ome_zarr")
     return [folder / str(dataset["path"]) for dataset in image["datasets"]]
+
+
+def _write_array(path: Path, array: Any, box: Box, values: npt.NDArray[Any]) -> None:
+    with _written(path):
+        patiently(path, name_chunks(array, box), lambda: array.set_basic_selection(box, values))
 
 
 def _blocks(box: Box, chunks: Sequence[int]) -> Iterator[Box]:

@@ -16,6 +16,7 @@ LEAVES = {
     "OutputError": OSError,
     "DeviceError": RuntimeError,
     "ClusterError": RuntimeError,
+    "UnreachableError": ConnectionError,
     "MissingPackageError": ImportError,
     "MissingProgramError": FileNotFoundError,
 }

@@ -16,6 +16,7 @@ from segment_case import as_store, noise_with_lines, several_cubes, stores  # no
 import medwave
 from medwave.core.errors import ClusterError
 from medwave.scale import open_workers
+from medwave.volumes import location
 from medwave.workflows.segment_store import JOURNAL
 
 SHAPE = (8, 20, 900)
@@ -73,15 +74,16 @@ class _Stumbling(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-def test_a_store_that_fails_twice(run, workers, volume, tmp_path):
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_store_that_fails_twice(run, workers, volume, tmp_path, monkeypatch, alone):
+    monkeypatch.setattr(location, "WAITS_S", (0.05, 0.1))
     expected = run("one")
     handler = type("Handler", (_Stumbling,), {"asked": {}})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(handler, directory=str(volume.parent)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        result = run(
-            "out", f"http://127.0.0.1:{server.server_port}/{volume.name}", workers=workers, store=str(tmp_path)
-        )
+        where = {"store": str(tmp_path), "workers": None if alone else workers}
+        result = run("out", f"http://127.0.0.1:{server.server_port}/{volume.name}", **where)
     finally:
         server.shutdown()
         server.server_close()
