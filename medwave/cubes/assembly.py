@@ -24,20 +24,23 @@ Predictor = Callable[[list[npt.NDArray[np.generic]]], Iterable[npt.NDArray[np.fl
 
 
 def gaussian_weight(size: Triple, *, sigma_share: float = 0.125, floor: float = 1e-3) -> FloatArray:
-    """Weight of a cube's voxels ``(z, y, x)``: a Gaussian about its middle, 1 there and at least ``floor``.
+    """Weight of a cube's voxels ``(z, y, x)``: the product of a Gaussian along each axis, 1 in the middle.
+
+    The floor holds along each axis by itself. Were it one of the product, corners would weigh as much as what lies
+    deeper between them, and cubes would be averaged there as equals, good with bad.
 
     Args:
         size: the cube.
         sigma_share: standard deviation as a share of the size of each axis.
-        floor: least weight, so that a voxel seen by corners only still has a prediction.
+        floor: least weight along an axis, so that a voxel seen by corners only still has a prediction.
     """
     axes = []
     for axis, length in enumerate(size):
         distance = (np.arange(length) - (length - 1) / 2) / (sigma_share * length)
         shape = [-1 if a == axis else 1 for a in range(3)]
-        axes.append(np.exp(-0.5 * distance**2).reshape(shape))
-    weight = reduce(np.multiply, axes)
-    return np.asarray(np.maximum(weight / weight.max(), floor), dtype=np.float32)
+        along = np.exp(-0.5 * distance**2)
+        axes.append(np.maximum(along / along.max(), floor).reshape(shape))
+    return np.asarray(reduce(np.multiply, axes), dtype=np.float32)
 
 
 def long_axis(plan: CubePlan) -> int:

@@ -26,9 +26,9 @@ class SegmentOptions(VolumeOptions):
         "the volume by 0.7 of its noise.",
     )
     overlap: int = option(
-        96,
-        "Voxels that neighbouring cubes share. Where cubes lie then changes hardly anything; 48 or less is up to five "
-        "times as fast and changes more.",
+        64,
+        "Voxels that neighbouring cubes share. Where cubes lie then changes hardly anything; 32 is up to twice as fast "
+        "and changes more.",
     )
     precision: str = option(
         "auto",

@@ -155,7 +155,16 @@ def test_the_weight_is_symmetric_and_peaks_in_the_middle():
         np.testing.assert_array_equal(weight, np.flip(weight, axis_))
     assert weight.max() == 1
     assert weight[2, 3, 4] == weight.max()
-    assert weight.min() >= 1e-3
+    assert weight.min() > 0
+
+
+def test_along_an_axis_weights_fall_alike_wherever_they_lie_on_the_others():
+    weight = gaussian_weight((64, 32, 48)).astype(np.float64)
+    middle = weight[32, 16, 24]
+    for line in (weight[0, 0, :], weight[0, 16, :], weight[63, 2, :]):
+        np.testing.assert_allclose(line / line[24], weight[32, 16, :] / middle, rtol=1e-5)
+    assert weight[32, 16, 0] == pytest.approx(1e-3)
+    assert weight[0, 0, 0] == pytest.approx(1e-9)
 
 
 def test_unusable_plans_and_predictions_are_refused():

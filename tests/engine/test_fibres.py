@@ -94,7 +94,9 @@ def test_cubes_begin_at_multiples_of_16_and_fit_small_volumes():
     assert plan.shape == (128, 416, 416)
     assert plan.size == (128, 176, 176)
     assert plan.margin == (0, 32, 32)
-    assert plan.starts == ((0,), (-32, 48, 128, 208, 272), (-32, 48, 128, 208, 272))
+    assert plan.starts == ((0,), (-32, 80, 192, 272), (-32, 80, 192, 272))
+    finer = ((0,), (-32, 48, 128, 208, 272), (-32, 48, 128, 208, 272))
+    assert fibre_plan((119, 415, 409), overlap=96).starts == finer
     assert fibre_plan((119, 415, 409), overlap=32).starts == ((0,), (-32, 80, 192, 304), (-32, 80, 192, 304))
     assert len(fibre_plan((20, 30, 40))) == 1
     assert fibre_plan((20, 30, 40)).size == (32, 32, 48)
