@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def grid(volumes: list[Path], given: Path | None, overlap: int) -> list[dict[str, Any]]:
-    """Fibre IoU between a volume predicted with cubes from 0 and with cubes half a cube earlier."""
+    """Fibre IoU between a volume predicted with cubes from 0 and with cubes half a stride earlier."""
     rows = []
     for path in volumes:
         with open_stack(path) as opened:

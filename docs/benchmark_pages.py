@@ -151,12 +151,12 @@ def _label_fusion(results: Results) -> str:
 def _segmentation_grid(results: Results) -> str:
     rows = [
         [
-            r["volume"], "x".join(map(str, r["shape"])), f"{r['fibre_share']:.2%}", f"{r['fibre_iou']:.4f}",
-            f"{r['mean_difference']:.4f}",
+            r["volume"], "x".join(map(str, r["shape"])), str(r["overlap"]), f"{r['fibre_share']:.2%}",
+            f"{r['fibre_iou']:.4f}", f"{r['mean_difference']:.4f}",
         ]
         for r in results["rows"]
     ]  # fmt: skip
-    return _grid(["volume", "voxels", "fibre", "IoU of both fibres", "mean difference"], rows)
+    return _grid(["volume", "voxels", "overlap", "fibre", "IoU of both fibres", "mean difference"], rows)
 
 
 def _segmentation_large(results: Results) -> str:
@@ -225,7 +225,7 @@ PAGES: dict[str, tuple[str, str, Callable[[Results], str]]] = {
     ),
     "segmentation-grid": (
         "Segmentation: does it matter where cubes lie?",
-        "A volume is predicted twice, the second time with all cubes moved by half a cube: `python "
+        "A volume is predicted twice, the second time with all cubes moved by half a stride: `python "
         "benchmarks/segmentation.py grid VOLUME...`.",
         _segmentation_grid,
     ),

@@ -39,8 +39,8 @@ from medwave.transforms.microscopy import IntensityScale
 CUBE_VOXELS = 160**3
 OVERLAP = 64
 """Voxels that neighbours share along an axis. In the middle of an overlap both cubes count alike, and 32 voxels away a
-network with replicated borders hardly feels a cut (:data:`medwave.models.waveunet.BORDERS`): when all cubes moved, fibre
-had an IoU of 0.993 and 0.999 with itself in the two volumes of benchmarks/README.md."""
+network with replicated borders hardly feels a cut (:data:`medwave.models.waveunet.BORDERS`): when all cubes moved, the
+fibre of the two volumes of benchmarks/README.md had an IoU of 0.993 and 0.999 with itself."""
 
 MARGIN = 32
 """Voxels beyond the volume, at both ends of an axis that is cut. Without, when all cubes moved, the fibre of the outer
