@@ -24,14 +24,14 @@ from medwave.core.errors import GeometryError, OutputError
 from medwave.core.files import StrPath, atomic_path
 from medwave.core.geometry import RAS_TO_LPS, Float64Array, Grid
 from medwave.volumes.affine import AFFINE_SUFFIXES, write_affine
-from medwave.volumes.displacement import Float32Array, check_field, last_axis_slabs, lps_component, lps_matrix
+from medwave.volumes.displacement import Float32Array, StoredField, as_stored
 from medwave.volumes.hdf5 import PackedFloats, Tree, write_tree
 from medwave.volumes.itk import affine_parameters
 from medwave.volumes.spatial import LinearStep, SpatialTransform
 
 
 def write_composite(
-    path: StrPath, matrix_ras: Float64Array, displacement_voxels: npt.NDArray[Any] | None, grid: Grid
+    path: StrPath, matrix_ras: Float64Array, displacement_voxels: npt.NDArray[Any] | StoredField | None, grid: Grid
 ) -> None:
     """Write the fixed-to-moving transform ``T(x) = A(x + u(x))`` as ``.h5``.
 
@@ -40,7 +40,8 @@ def write_composite(
     Args:
         path: name ending in ``.h5``; an existing file is replaced.
         matrix_ras: A, 4x4 RAS+ mm, fixed to moving points.
-        displacement_voxels: u, ``(3, D, H, W)`` in voxels of the grid, or None for the affine alone.
+        displacement_voxels: u, ``(3, D, H, W)`` in voxels of the grid, or
+            :func:`medwave.volumes.displacement.stored_field` of it, or None for the affine alone.
         grid: the fixed grid.
 
     Raises:
@@ -52,7 +53,10 @@ def write_composite(
 
 
 def write_inverse_composite(
-    path: StrPath, matrix_ras: Float64Array, inverse_displacement_voxels: npt.NDArray[Any] | None, grid: Grid
+    path: StrPath,
+    matrix_ras: Float64Array,
+    inverse_displacement_voxels: npt.NDArray[Any] | StoredField | None,
+    grid: Grid,
 ) -> None:
     """Write the moving-to-fixed transform ``T_inv(y) = p + u_inv(p)``, ``p = A^-1(y)``, as ``.h5``.
 
@@ -113,45 +117,26 @@ def _affine_entry(matrix_ras: Float64Array) -> Tree:
     }
 
 
-def _field_entry(path: StrPath, displacement_voxels: npt.NDArray[Any] | None, grid: Grid) -> Tree | None:
+def _field_entry(path: StrPath, field: npt.NDArray[Any] | StoredField | None, grid: Grid) -> Tree | None:
     """The entry of a field, or None when nothing moves."""
-    if displacement_voxels is None:
+    if field is None:
         return None
-    check_field(path, displacement_voxels, grid)
-    box = _moving_box(displacement_voxels, grid)
-    if box is None:
+    stored = as_stored(path, field, grid)
+    if stored.box is None:
         return None
-    part = grid.crop([s.start for s in box], tuple(s.stop - s.start for s in box))
+    d, h, w = stored.box
+    part = grid.crop([s.start for s in stored.box], tuple(s.stop - s.start for s in stored.box))
     lps = RAS_TO_LPS @ part.affine
     direction = lps[:3, :3] / part.spacing_mm
     direction[np.abs(direction) < np.finfo(np.float64).tiny] = 0.0  # on subnormal numbers ITK's decomposition fails
     return {
         "TransformType": "DisplacementFieldTransform_double_3_3",
         "TransformFixedParameters": np.concatenate([part.shape, lps[:3, 3], part.spacing_mm, direction.ravel()]),
-        "TransformParameters": PackedFloats(
-            3 * math.prod(part.shape), _itk_order(displacement_voxels[(slice(None), *box)], part)
-        ),
+        "TransformParameters": PackedFloats(3 * math.prod(part.shape), _planes(stored.vectors[w, h, d])),
     }
 
 
-def _itk_order(field: npt.NDArray[Any], grid: Grid) -> Iterator[Float32Array]:
-    """Slabs of LPS vectors in ITK's order of parameters: components fastest, then the first, second, third axis."""
-    for slab in last_axis_slabs(grid.shape):
-        yield np.stack([lps_component(field[..., slab], row).T for row in lps_matrix(grid)], axis=-1)
-
-
-def _moving_box(displacement_voxels: npt.NDArray[Any], grid: Grid) -> tuple[slice, slice, slice] | None:
-    """The box of voxels that move, with its rim where the grid has room; None when none moves."""
-    moves = [np.zeros(n, bool) for n in grid.shape]
-    for part in last_axis_slabs(grid.shape):
-        block = displacement_voxels[..., part]
-        for row in lps_matrix(grid):
-            moved = lps_component(block, row) != 0
-            moves[0] |= moved.any((1, 2))
-            moves[1] |= moved.any((0, 2))
-            moves[2][part] |= moved.any((0, 1))
-    if not moves[0].any():
-        return None
-    ends = [(np.flatnonzero(m)[0], np.flatnonzero(m)[-1]) for m in moves]
-    d, h, w = (slice(max(0, int(a) - 1), min(n, int(b) + 2)) for (a, b), n in zip(ends, grid.shape, strict=True))
-    return d, h, w
+def _planes(vectors: Float32Array) -> Iterator[Float32Array]:
+    """Planes of LPS vectors in ITK's order of parameters: components fastest, then the first, second, third axis."""
+    for plane in vectors:
+        yield np.ascontiguousarray(plane)

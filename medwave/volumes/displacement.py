@@ -10,6 +10,7 @@ Conventions
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy.typing as npt
 from medwave.core.errors import GeometryError, InputError
 from medwave.core.files import StrPath, input_file
 from medwave.core.geometry import RAS_TO_LPS, Float64Array, Grid
+from medwave.core.threads import run_slabs
 from medwave.volumes.nifti import VECTOR_INTENT, Decoded, decode_nifti, is_nifti, is_orthogonal, stream_nifti
 
 STEPS_PER_MM = np.float32(1024)
@@ -28,12 +30,60 @@ DISPLACEMENT_INTENTS = (1006, VECTOR_INTENT)
 Float32Array = npt.NDArray[np.float32]
 
 
-def write_field(path: StrPath, displacement_voxels: npt.NDArray[Any], grid: Grid) -> None:
+@dataclass(frozen=True)
+class StoredField:
+    """A displacement field as ITK's files hold it, for several of them.
+
+    Attributes:
+        vectors: ``(W, H, D, 3)`` float32, LPS mm, rounded: the last axis of the grid is the slowest.
+        grid: the grid ``(D, H, W)``.
+        box: the voxels that move, with a rim of one where the grid has room; None when none moves.
+    """
+
+    vectors: Float32Array
+    grid: Grid
+    box: tuple[slice, slice, slice] | None
+
+
+def stored_field(displacement_voxels: npt.NDArray[Any], grid: Grid, *, path: StrPath) -> StoredField:
+    """Turn a displacement ``(3, D, H, W)`` in voxels of its grid into vectors for :func:`write_field` and composites.
+
+    Args:
+        displacement_voxels: the field.
+        grid: the grid it lies on.
+        path: the file that errors name.
+
+    Raises:
+        GeometryError: when the shapes differ, or the axes of the grid are not at right angles.
+        InputError: when a displacement is NaN or infinite.
+    """
+    from medwave.volumes.lps_kernel import lps_vectors  # numba takes half a second to import
+
+    check_field(path, displacement_voxels, grid)
+    depth, height, width = grid.shape
+    vectors = np.empty((width, height, depth, 3), np.float32)
+    moves = np.zeros((width, depth + height), bool)
+    rows = (lps_matrix(grid) * float(STEPS_PER_MM)).astype(np.float32)
+    field = np.ascontiguousarray(displacement_voxels, dtype=np.float32)
+    run_slabs(lps_vectors, width, field, rows, STEPS_PER_MM, vectors, moves)
+    if not moves.any():
+        return StoredField(vectors, grid, None)
+    anywhere = moves.any(axis=0)
+    d, h, w = (_with_rim(axis) for axis in (anywhere[:depth], anywhere[depth:], moves.any(axis=1)))
+    return StoredField(vectors, grid, (d, h, w))
+
+
+def _with_rim(moves: npt.NDArray[np.bool_]) -> slice:
+    places = np.flatnonzero(moves)
+    return slice(max(0, int(places[0]) - 1), min(len(moves), int(places[-1]) + 2))
+
+
+def write_field(path: StrPath, displacement_voxels: npt.NDArray[Any] | StoredField, grid: Grid) -> None:
     """Write a displacement field as ``.nii.gz`` or ``.nii`` (LPS mm, 5-D, intent 1007).
 
     Args:
         path: where to write; an existing file is replaced.
-        displacement_voxels: ``(3, D, H, W)``, in voxels of the grid.
+        displacement_voxels: ``(3, D, H, W)``, in voxels of the grid, or what :func:`stored_field` made of it.
         grid: the grid it lies on.
 
     Raises:
@@ -41,15 +91,20 @@ def write_field(path: StrPath, displacement_voxels: npt.NDArray[Any], grid: Grid
         InputError: when a displacement is NaN or infinite.
         OutputError: when it cannot be written.
     """
-    check_field(path, displacement_voxels, grid)
+    stored = as_stored(path, displacement_voxels, grid)
     stream_nifti(
         path,
-        _file_slabs(displacement_voxels, grid),
+        (stored.vectors[part, ..., axis] for axis in range(3) for part in last_axis_slabs(grid.shape)),
         shape=(*grid.shape, 1, 3),
         dtype=np.float32,
         affine=grid.affine,
         intent=VECTOR_INTENT,
     )
+
+
+def as_stored(path: StrPath, field: npt.NDArray[Any] | StoredField, grid: Grid) -> StoredField:
+    """The field itself when it is stored already, else what :func:`stored_field` makes of it; errors as there."""
+    return field if isinstance(field, StoredField) else stored_field(field, grid, path=path)
 
 
 def read_field(path: StrPath) -> tuple[Float32Array, Grid]:
@@ -101,18 +156,6 @@ def check_field(path: StrPath, displacement_voxels: npt.NDArray[Any], grid: Grid
     _check_finite(path, displacement_voxels)
 
 
-def lps_component(block: npt.NDArray[Any], row: Float64Array) -> Float32Array:
-    """One LPS mm component of displacements ``(3, ...)`` in voxels, rounded; ``row`` is that of the LPS 3x3 matrix."""
-    total = np.zeros(block.shape[1:], np.float32)
-    for weight, channel in zip(row, block, strict=True):
-        if weight:
-            total += np.float32(weight * STEPS_PER_MM) * channel
-    np.rint(total, out=total)
-    total /= STEPS_PER_MM
-    total += np.float32(0)  # turns -0.0 into 0.0
-    return total
-
-
 def lps_matrix(grid: Grid) -> Float64Array:
     """The 3x3 matrix from voxel displacements of a grid to LPS mm."""
     return np.asarray((RAS_TO_LPS @ grid.affine)[:3, :3])
@@ -135,12 +178,6 @@ def last_axis_slabs(shape: tuple[int, ...]) -> Iterator[slice]:
     depth = max(1, SLAB_VOXELS // (shape[0] * shape[1]))
     for start in range(0, shape[2], depth):
         yield slice(start, min(start + depth, shape[2]))
-
-
-def _file_slabs(displacement_voxels: npt.NDArray[Any], grid: Grid) -> Iterator[Float32Array]:
-    for row in lps_matrix(grid):
-        for part in last_axis_slabs(grid.shape):
-            yield lps_component(displacement_voxels[..., part], row).T
 
 
 def _check_finite(path: StrPath, field: npt.NDArray[Any]) -> None:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from medwave.core.deflate import shuffled_block
 
 _CHUNK = 1 << 18
+_GROWTH = 1 << 23  # bytes by which the memory of a file grows
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ Tree = dict[str, "str | npt.NDArray[np.float64] | PackedFloats | Tree"]
 
 def write_tree(file: BinaryIO, tree: Tree) -> None:
     """Write an HDF5 file whose root group is the tree."""
-    with h5py.File("memory", "w", driver="core", backing_store=False) as root:
+    with h5py.File("memory", "w", driver="core", backing_store=False, block_size=_GROWTH) as root:
         _fill(root, tree)
         root.flush()
         file.write(root.id.get_file_image())

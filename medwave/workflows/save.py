@@ -20,6 +20,7 @@ from medwave.core.provenance import StageClock, fingerprint, versions
 from medwave.metrics.registration import dice, folding, inverse_consistency_mm, log_jacobian_sd
 from medwave.reports.registration import FigureOfMerit, RegistrationReport, write_registration_report
 from medwave.volumes import write_affine, write_composite, write_field, write_inverse_composite, write_volume
+from medwave.volumes.displacement import stored_field
 from medwave.workflows.pair import resample, resample_labels
 from medwave.workflows.run_folder import FILES, MARK, result_folder
 
@@ -122,18 +123,21 @@ def _write_files(result: Registration, path: Path) -> dict[str, tuple[str, str]]
         present.pop("warped labels")
         (path / FILES["warped labels"][0]).unlink(missing_ok=True)  # of an older run
     write_affine(path / FILES["affine"][0], result.matrix)
-    write_field(path / FILES["field"][0], result.displacement_voxels, grid)
-    write_field(path / FILES["inverse field"][0], result.inverse_voxels, grid)
-    write_composite(path / FILES["composite"][0], result.matrix, result.displacement_voxels, grid)
-    write_inverse_composite(path / FILES["inverse composite"][0], result.matrix, result.inverse_voxels, grid)
+    field = stored_field(result.displacement_voxels, grid, path=path / FILES["field"][0])
+    write_field(path / FILES["field"][0], field, grid)
+    write_composite(path / FILES["composite"][0], result.matrix, field, grid)
+    field = stored_field(result.inverse_voxels, grid, path=path / FILES["inverse field"][0])
+    write_field(path / FILES["inverse field"][0], field, grid)
+    write_inverse_composite(path / FILES["inverse composite"][0], result.matrix, field, grid)
     return present
 
 
 def _images(result: Registration) -> dict[str, npt.NDArray[np.float32]]:
     """The moving image on the fixed grid at each stage."""
+    moving = Volume(np.ascontiguousarray(result.moving.data, dtype=np.float32), result.moving.grid)
     return {
-        "before": resample(result.moving, np.eye(4), result.fixed.grid),
-        "after_affine": resample(result.moving, result.matrix, result.fixed.grid),
+        "before": resample(moving, np.eye(4), result.fixed.grid),
+        "after_affine": resample(moving, result.matrix, result.fixed.grid),
         "after": np.asarray(result.warped.data),
     }
 

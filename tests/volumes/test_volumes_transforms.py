@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter, map_coordinates
 from volume_grids import GRIDS, ORIENTATIONS, make_grid, smooth_field, some_affine
 
-from medwave.core.geometry import Grid, Volume, transform_points
+from medwave.core.geometry import RAS_TO_LPS, Grid, Volume, transform_points
 from medwave.core.orientation import canonical_axes, invert_axes, reorient_grid, reorient_vectors
 from medwave.volumes import (
     FieldStep,
@@ -24,6 +24,7 @@ from medwave.volumes import (
     write_inverse_composite,
     write_volume,
 )
+from medwave.volumes.displacement import stored_field
 
 LPS = np.array([-1, -1, 1])
 MOVING = make_grid((14, 12, 13), order=(1, 0, 2), signs=(-1, 1, 1), angles=(0.1, 0.2, -0.3), spacing_mm=(1.2, 0.9, 1.1))
@@ -231,6 +232,25 @@ def test_many_slabs_strided_fields_and_double_precision_give_the_same_bytes(tmp_
     from_h5 = read_transform(tmp_path / "c.h5").steps[0]
     np.testing.assert_allclose(from_h5.displacement_voxels, read_field(tmp_path / "a.nii.gz")[0], atol=1e-5)
     np.testing.assert_array_equal(field, smooth_field(grid))  # the input is left alone
+
+
+def test_a_stored_field_has_rounded_lps_vectors_and_the_box_that_moves(tmp_path):
+    grid = GRIDS["oblique"]
+    field = np.zeros((3, *grid.shape), np.float32)
+    box = tuple(slice(2, n - 3) for n in grid.shape)
+    field[(slice(None), *box)] = smooth_field(grid)[(slice(None), *box)] + 3
+    stored = stored_field(field, grid, path="f.nii.gz")
+    lps = np.einsum("ij,j...->...i", (RAS_TO_LPS @ grid.affine)[:3, :3], field.astype(np.float64))
+    np.testing.assert_allclose(stored.vectors.transpose(2, 1, 0, 3), np.rint(lps * 1024) / 1024, atol=1.01 / 1024)
+    np.testing.assert_array_equal(stored.vectors * 1024, np.rint(stored.vectors * 1024))
+    assert not np.signbit(stored.vectors[stored.vectors == 0]).any()
+    assert stored.box == tuple(slice(1, n - 2) for n in grid.shape)
+    write_field(tmp_path / "a.nii.gz", stored, grid)
+    write_field(tmp_path / "b.nii.gz", field, grid)
+    write_composite(tmp_path / "a.h5", np.eye(4), stored, grid)
+    write_composite(tmp_path / "b.h5", np.eye(4), field, grid)
+    for kind in ("nii.gz", "h5"):
+        assert (tmp_path / f"a.{kind}").read_bytes() == (tmp_path / f"b.{kind}").read_bytes()
 
 
 def test_fields_written_by_itk_are_read(tmp_path):
