@@ -223,8 +223,7 @@ def _distinct_best(matrices: list[Float64Array], scores: Float64Array, count: in
 def _search(similarity: MutualInformation, fixed: _Subject, moving: _Subject) -> list[Float64Array]:
     """A few promising rigid motions, best first, from the coarsest scale."""
     starts = _candidates(fixed, moving)
-    sparse = similarity.thinned(_RANKING_SAMPLES)
-    scores = np.array([sparse.value(m) for m in starts])
+    scores = similarity.thinned(_RANKING_SAMPLES).values(starts)
     picked = _distinct_best(starts, scores, count=12, degrees=18.0)
     picked += [i for i in (0, 1) if i not in picked]  # the header's placement and orientation are always tried
     tried = [_optimise(similarity, "rigid", starts[i], fixed, 8) for i in picked]
@@ -271,7 +270,7 @@ def align(
         matrix, _ = _optimise(middle[0], "affine", matrix, middle[1], 40)
     matrix, score = _optimise(fine[0], kind, matrix, fine[1], 40)
     before = fine[0].value(np.eye(4))
-    reason = _why_not(matrix, score, *middle)
+    reason = _why_not(matrix, score, *middle, searched=start is None)
     return AffineResult(matrix, before, score, bool(reason), reason)
 
 
@@ -283,19 +282,23 @@ def _extent_mm(volume: Volume) -> float:
 
 
 def _why_not(
-    matrix: Float64Array, score: float, similarity: MutualInformation, fixed: _Subject, moving: _Subject
-) -> str:
-    """A reason to distrust the result, or an empty string."""
+    matrix: Float64Array, score: float, similarity: MutualInformation, fixed: _Subject, moving: _Subject,
+    *, searched: bool,
+) -> str:  # fmt: skip
+    """A reason to distrust the result, or an empty string.
+
+    A search begins where both subjects meet, and they part again only where nothing holds them together.
+    """
     singular = np.linalg.svd(matrix[:3, :3], compute_uv=False)
     if singular.max() > 2.0 or singular.min() < 0.5:
         return f"it stretches by {singular.min():.2f} to {singular.max():.2f}, beyond 0.5 to 2"
     inside = moving.grid.to_voxels(fixed.positions_mm @ matrix[:3, :3].T + matrix[:3, 3])
     share = float(((inside >= 0) & (inside <= np.asarray(moving.grid.shape) - 1)).all(axis=1).mean())
-    if share < 0.25:
+    if share < 0.25 and not (searched and score < _LEAST_SIMILARITY):
         return f"only {100 * share:.0f} % of the fixed subject falls inside the moving image"
     if score < _LEAST_SIMILARITY:
         return f"the images tell next to nothing about each other (normalised mutual information {score:.4f})"
-    chance = [similarity.value(_about_centers(rotation, fixed, moving)) for rotation in _sphere_of_rotations(24)]
+    chance = similarity.values([_about_centers(rotation, fixed, moving) for rotation in _sphere_of_rotations(24)])
     if similarity.value(matrix) < np.mean(chance) + 4 * np.std(chance):
         return "the images are no more alike than under any rotation"
     return ""

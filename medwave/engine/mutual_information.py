@@ -10,7 +10,9 @@ depend on the number of threads.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numba
 import numpy as np
@@ -56,6 +58,13 @@ def _joint_histogram(start, stop, points, bins, moving, matrix, histograms, insi
             row[m + 2] += (-3 * t**3 + 3 * t**2 + 3 * t + 1) / 6
             row[m + 3] += t**3 / 6
             inside[chunk] += 1
+
+
+@_compile
+def _joint_histograms(start, stop, points, bins, moving, matrices, histograms, inside):  # type: ignore[no-untyped-def]
+    """The joint histograms of all samples under each matrix of ``[start, stop)``."""
+    for n in range(start, stop):
+        _joint_histogram(0, 1, points, bins, moving, matrices[n], histograms[n : n + 1], inside[n : n + 1])
 
 
 @_compile
@@ -145,8 +154,12 @@ class MutualInformation:
     bins: int
     least_overlap: float = 0.5
 
+    @cached_property
+    def _to_moving_voxels(self) -> npt.NDArray[np.float64]:
+        return np.linalg.inv(self.moving_affine)
+
     def _voxel_matrix(self, matrix_mm: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        return np.ascontiguousarray((np.linalg.inv(self.moving_affine) @ matrix_mm)[:3])
+        return np.ascontiguousarray((self._to_moving_voxels @ matrix_mm)[:3])
 
     def _histogram(self, voxel_matrix: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], float]:
         histograms = np.zeros((_CHUNKS, self.bins, self.bins))
@@ -167,6 +180,16 @@ class MutualInformation:
         histogram, overlap = self._histogram(self._voxel_matrix(matrix_mm))
         return self._score(histogram, overlap)[0]
 
+    def values(self, matrices_mm: Sequence[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
+        """:meth:`value` of many matrices, ``(N,)``."""
+        voxel_matrices = np.stack([self._voxel_matrix(matrix) for matrix in matrices_mm])
+        histograms = np.zeros((len(voxel_matrices), self.bins, self.bins))
+        inside = np.zeros(len(voxel_matrices), dtype=np.int64)
+        arguments = (self.points_mm, self.fixed_bins, self.moving, voxel_matrices, histograms, inside)
+        run_slabs(_joint_histograms, len(voxel_matrices), *arguments)
+        overlaps = inside / len(self.points_mm)
+        return np.array([self._score(h, float(o))[0] for h, o in zip(histograms, overlaps, strict=True)])
+
     def value_and_gradient(self, matrix_mm: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
         """NMI and its derivative by the upper 3x4 part of the matrix."""
         voxel_matrix = self._voxel_matrix(matrix_mm)
@@ -175,7 +198,7 @@ class MutualInformation:
         gradients = np.zeros((_CHUNKS, 3, 4))
         arguments = (self.points_mm, self.fixed_bins, self.moving, voxel_matrix, table, gradients)
         run_slabs(_matrix_gradient, _CHUNKS, *arguments)
-        return score, np.linalg.inv(self.moving_affine)[:3, :3].T @ gradients.sum(axis=0)
+        return score, self._to_moving_voxels[:3, :3].T @ gradients.sum(axis=0)
 
     def _score(self, histogram: npt.NDArray[np.float64], overlap: float) -> tuple[float, npt.NDArray[np.float64]]:
         """NMI and its derivative by the entries of the (unnormalised) histogram."""

@@ -5,27 +5,65 @@ Coarsening is by block means of whole voxels: no aliasing, exact geometry, and a
 
 from __future__ import annotations
 
+from typing import Any
+
+import numba
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
 from medwave.core.geometry import Grid
+from medwave.core.threads import run_slabs
+
+_compile = numba.njit(cache=True, nogil=True, fastmath={"contract", "arcp", "nsz", "reassoc"}, error_model="numpy")
 
 
-def coarsen(data: npt.NDArray[np.floating], grid: Grid, factors: tuple[int, int, int]) -> tuple[np.ndarray, Grid]:
+@_compile
+def _block_sums(start, stop, data, factors, scale, out):  # type: ignore[no-untyped-def]
+    """``out(b) = scale`` times the sum over block b of ``data``; beyond the border its last voxel is repeated."""
+    depth, height, width = data.shape
+    whole = width // factors[2]  # blocks of a row that lie inside it
+    for i in range(start, stop):
+        out[i] = np.float32(0)
+        for a in range(i * factors[0], (i + 1) * factors[0]):
+            plane = data[min(a, depth - 1)]
+            for j in range(out.shape[1]):
+                into = out[i, j]
+                for b in range(j * factors[1], (j + 1) * factors[1]):
+                    row = plane[min(b, height - 1)]
+                    for k in range(whole):
+                        total = np.float32(0)
+                        for c in range(k * factors[2], (k + 1) * factors[2]):
+                            total += row[c]
+                        into[k] += total
+                    if whole < out.shape[2]:
+                        for c in range(whole * factors[2], out.shape[2] * factors[2]):
+                            into[whole] += row[min(c, width - 1)]
+        for j in range(out.shape[1]):
+            for k in range(out.shape[2]):
+                out[i, j, k] *= scale
+
+
+def coarsen(data: npt.NDArray[Any], grid: Grid, factors: tuple[int, int, int]) -> tuple[npt.NDArray[np.float32], Grid]:
     """Means of blocks of ``factors`` voxels and the grid they lie on; a last incomplete block repeats the border."""
-    padding = [(0, -n % f) for n, f in zip(data.shape, factors, strict=True)]
-    padded = np.pad(data, padding, mode="edge") if any(p for _, p in padding) else data
-    blocks = padded
-    for axis, factor in enumerate(factors):  # the largest axis stays contiguous until the last step
-        shape = (*blocks.shape[:axis], blocks.shape[axis] // factor, factor, *blocks.shape[axis + 1 :])
-        blocks = blocks.reshape(shape).mean(axis=axis + 1, dtype=np.float32)
     affine = grid.affine @ np.diag([*factors, 1.0])
     affine[:3, 3] = grid.to_mm((np.asarray(factors) - 1) / 2)
-    return blocks, Grid((blocks.shape[0], blocks.shape[1], blocks.shape[2]), affine)
+    shape = (-(-data.shape[0] // factors[0]), -(-data.shape[1] // factors[1]), -(-data.shape[2] // factors[2]))
+    return _block_means(data.astype(np.float32, copy=False), factors, shape), Grid(shape, affine)
 
 
-def coarsen_to_spacing(data: npt.NDArray[np.floating], grid: Grid, spacing_mm: float) -> tuple[np.ndarray, Grid]:
+def _block_means(
+    data: npt.NDArray[np.float32], factors: tuple[int, int, int], shape: tuple[int, int, int]
+) -> npt.NDArray[np.float32]:
+    if data.flags.f_contiguous and not data.flags.c_contiguous:  # as files give it: read along its own rows
+        return np.ascontiguousarray(_block_means(data.T, factors[::-1], shape[::-1]).T)
+    blocks = np.empty(shape, dtype=np.float32)
+    scale = np.float32(1 / np.prod(factors))
+    run_slabs(_block_sums, shape[0], np.ascontiguousarray(data), np.asarray(factors), scale, blocks)
+    return blocks
+
+
+def coarsen_to_spacing(data: npt.NDArray[Any], grid: Grid, spacing_mm: float) -> tuple[npt.NDArray[np.float32], Grid]:
     """Coarsen each axis by the whole number that brings it closest to ``spacing_mm`` from the fine side."""
     limits = np.maximum(np.asarray(data.shape) // 4, 1)
     factors = np.clip(np.floor(spacing_mm / grid.spacing_mm + 0.25), 1, limits).astype(int)

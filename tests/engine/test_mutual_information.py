@@ -75,6 +75,25 @@ def test_the_value_is_that_of_the_definition():
     assert found.value(matrix) == pytest.approx(nmi(joint), abs=1e-9)
 
 
+def test_many_matrices_at_once_have_the_values_of_each(set_threads):
+    fixed = smooth_noise((20, 22, 18), 0)
+    found = similarity(fixed, smooth_noise((20, 22, 18), 1), margin=2)
+    matrices = [np.eye(4), near_identity(found.points_mm), np.diag([5.0, 5.0, 5.0, 1.0])]
+    expected = [found.value(matrix) for matrix in matrices]
+    for threads in (1, 3):
+        set_threads(threads)
+        np.testing.assert_allclose(found.values(matrices), expected, rtol=1e-12)
+
+
+def test_a_thinned_one_takes_every_nth_sample():
+    found = similarity(smooth_noise((20, 22, 18), 0), smooth_noise((20, 22, 18), 1), margin=2)
+    thin = found.thinned(500)
+    every = round(len(found.points_mm) / len(thin.points_mm))
+    assert 250 < len(thin.points_mm) <= 500
+    np.testing.assert_array_equal(thin.points_mm, found.points_mm[::every])
+    np.testing.assert_array_equal(thin.fixed_bins, found.fixed_bins[::every])
+
+
 def test_known_values():
     steps = np.repeat(np.arange(4.0), 16 * 16 * 4).reshape(16, 16, 16).astype(np.float32)
     steps = np.random.default_rng(0).permutation(steps.ravel()).reshape(steps.shape)

@@ -30,9 +30,9 @@ def ellipsoid(shape=(40, 44, 48), radii=(13, 15, 17), middle=None):
 
 
 @settings(deadline=None, max_examples=40)
-@given(st.tuples(*[st.integers(1, 12)] * 3), FACTORS, st.integers(0, 100))
-def test_blocks_are_means_and_lie_at_the_middle_of_their_voxels(shape, factors, seed):
-    data = np.random.default_rng(seed).random(shape).astype(np.float32)
+@given(st.tuples(*[st.integers(1, 12)] * 3), FACTORS, st.integers(0, 100), st.sampled_from("CF"))
+def test_blocks_are_means_and_lie_at_the_middle_of_their_voxels(shape, factors, seed, order):
+    data = np.asarray(np.random.default_rng(seed).random(shape), dtype=np.float32, order=order)
     grid = oblique(shape)
     blocks, coarse = coarsen(data, grid, factors)
     assert blocks.shape == coarse.shape == tuple(-(-n // f) for n, f in zip(shape, factors, strict=True))
