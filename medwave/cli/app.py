@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -30,6 +31,7 @@ from medwave.cli import (
 from medwave.core.errors import MedwaveError
 
 _INTERRUPTED = 130
+_OBJECTS_BETWEEN_COLLECTIONS = 100_000  # of 700 imports alone would search all objects for cycles for 0.2 s
 _ClickError: Any = typer.BadParameter.__mro__[1]  # errors of usage; newer typer carries its own copy of click
 
 app = typer.Typer(
@@ -91,6 +93,7 @@ def _options(
 
 def main() -> None:
     """Run the command; an error that a user can cause is one line and exit code 2."""
+    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
     try:
         with _interrupts_repeated():
             code = app(standalone_mode=False)
