@@ -57,7 +57,7 @@ def winet(
     *,
     options: TrainPairOptions,
 ) -> None:
-    """Train a network that registers brains of any contrast, from label maps. The same command goes on when stopped.
+    """Train a network that registers brains, from label maps or on images. The same command goes on when stopped.
 
     The folder then holds best.safetensors (for medwave register --weights), checkpoint.pt and the logs of tensorboard.
     """
@@ -65,14 +65,14 @@ def winet(
     from medwave.workflows.train_winet import train_winet
 
     def on_start(score: float) -> None:
-        typer.echo(f"medwave: Dice of the held-back maps after their affine: {score:.4f}", err=True)
+        typer.echo(f"medwave: score of the pairs to validate with, not deformed: {score:.4f}", err=True)
 
     total = options.epochs * options.steps
-    with result_folder(output), training_progress(options.epochs, "Dice") as (on_epoch, on_step):
+    with result_folder(output), training_progress(options.epochs, "score") as (on_epoch, on_step):
         result = train_winet(
             output, options=options, on_epoch=on_epoch, on_step=lambda done: on_step(done, total), on_start=on_start
         )
-    typer.echo(f"best: Dice {result.best_score:.4f} in epoch {result.best_epoch}")
+    typer.echo(f"best: score {result.best_score:.4f} in epoch {result.best_epoch}")
     typer.echo(f"weights: {result.weights}")
 
 

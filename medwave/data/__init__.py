@@ -6,6 +6,8 @@ __getattr__, __dir__ = exports(
     __name__,
     {
         "BoxItems": "medwave.data.boxes",
+        "BrainPairs": "medwave.data.brain_images",
+        "read_brain_folder": "medwave.data.brain_images",
         "BoxedImages": "medwave.data.boxes",
         "read_boxed": "medwave.data.boxes",
         "synthetic_boxes": "medwave.data.boxes",

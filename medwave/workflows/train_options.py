@@ -64,10 +64,22 @@ class TrainFibreOptions:
 
 @dataclass(frozen=True)
 class TrainPairOptions:
-    """How a network that registers pairs of brains is trained, on images made up from label maps."""
+    """How a network that registers pairs of brains is trained: on images made up from label maps, or on real ones."""
 
     label_maps: str | None = option(None, "Folder of label maps (NIfTI) with FreeSurfer's numbers.")
-    held_back: int = option(3, "How many of them, the last by name, are kept for validation: at least two.")
+    images: str | None = option(
+        None,
+        "Folder of prepared images in place of label maps: Train/NAME_image.nii.gz, Val/, atlas_image.nii.gz, and "
+        "NAME_labels.nii.gz to validate with; see data_prep/ixi.py.",
+    )
+    similarity: str = option(
+        "lncc", "Loss on real images: local correlation, or mutual information (other contrasts).",
+        choices=("lncc", "mi"),
+    )  # fmt: skip
+    radius: int = option(4, "Radius of the window of the local correlation, in voxels.")
+    held_back: int = option(
+        3, "How many label maps, or images where there is no Val, the last by name, are kept for validation."
+    )
     width: int = option(8, "The network's base channels.")
     wavelet: str = option("haar", "The network's wavelet.")
     diffeomorphic: bool = option(True, "Predict a velocity (WiNet-diff) rather than a displacement.")
@@ -78,7 +90,8 @@ class TrainPairOptions:
     epochs: int = option(60, "Epochs; after each the network is validated and the state written.")
     steps: int = option(100, "Steps of an epoch.")
     batch: int = option(1, "Pairs of a step.")
-    learning_rate: float = option(1e-3, "Highest learning rate; it warms up over an epoch and falls along a cosine.")
+    learning_rate: float = option(1e-3, "Highest learning rate; it warms up over an epoch.")
+    schedule: str = option("cosine", "How the rate falls: cosine or constant.", choices=("cosine", "constant"))
     weight_decay: float = option(0.0, "Weight decay of the kernels.")
     average: float = option(0.99, "Decay of the moving average of the weights, which is what is kept.")
     smoothness: float = option(0.5, "Weight of the mean squared forward difference of the field, in voxels per voxel.")
@@ -86,14 +99,17 @@ class TrainPairOptions:
     bfloat16: bool = option(False, "Run the network in bfloat16; faster on a GPU, or a CPU that has it.")
     device: str = option("cpu", "Where to train: cpu, cuda, cuda:1, ...")
     workers: int = option(0, "Processes that prepare pairs; 0 prepares them in between.")
-    validation_pairs: int = option(6, "Pairs of the held-back label maps to validate with.")
+    validation_pairs: int = option(6, "Pairs to validate with.")
     seed: int = option(0, "Seed of everything that is drawn.")
 
     def __post_init__(self) -> None:
-        for name in ("width", "epochs", "steps", "batch", "validation_pairs", "squarings"):
+        check_choices(self)
+        for name in ("width", "epochs", "steps", "batch", "validation_pairs", "squarings", "radius"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}: at least 1, got {getattr(self, name)}")
-        if self.held_back < 2:
+        if self.label_maps is not None and self.images is not None:
+            raise InputError("label_maps and images: give one of the two to train on")
+        if self.held_back < (2 if self.images is None else 1):
             raise InputError(f"held_back: a validation pair needs two label maps, got {self.held_back}")
         for name in ("size", "validation_size"):
             if min(getattr(self, name)) < 16 or any(n % 16 for n in getattr(self, name)):

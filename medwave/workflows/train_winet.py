@@ -1,8 +1,11 @@
-"""Train WiNet on images that are made up from label maps, so that it registers any contrast.
+"""Train WiNet on images that are made up from label maps, so that it registers any contrast, or on real images.
 
-The loss is one minus the soft Dice of the structures, plus a weight times the mean squared forward difference of the
-network's field. The network sees images only; labels judge it. The score of an epoch is the mean Dice over
-structures on pairs of label maps that are never trained on; the weights with the best score are kept.
+With label maps the loss is one minus the soft Dice of the structures; with real images, which need no labels, minus
+their similarity: local correlation, or mutual information. Added is a weight times the mean squared forward difference
+of the network's field. The network sees images only. The score of an epoch is the mean Dice over structures on pairs
+that are never trained on, or where they have no labels their similarity; the weights with the best score are kept.
+
+Real images without labels are how the paper trains (WiNet, arXiv 2407.13426): local correlation in windows of 9 voxels.
 """
 
 from __future__ import annotations
@@ -10,24 +13,27 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from medwave import fields
 from medwave.core.errors import InputError
 from medwave.core.files import StrPath
-from medwave.data import LabelMapPairs, read_label_maps
+from medwave.data import BrainPairs, LabelMapPairs, read_brain_folder, read_label_maps
 from medwave.engine.fit import Batch, FitOptions, FitResult, fit
 from medwave.engine.ranks import join_ranks
-from medwave.losses import LabelOverlap, Smoothness
+from medwave.losses import GlobalMI, LabelOverlap, LocalNCC, Smoothness
 from medwave.metrics import dice
 from medwave.models import WiNet, open_network, read_weights_info
 from medwave.transforms.label_images import STRUCTURES
 from medwave.workflows.train_options import TrainPairOptions
+
+Score = Callable[[torch.Tensor, Batch], float]
+"""(displacement, pair) -> how good it is."""
 
 _VALIDATION_SEED = 1_000_003
 """Added to the seed, so that no validation image is drawn like a training image."""
@@ -59,32 +65,90 @@ def train_winet(
     """
     options = replace(options or TrainPairOptions(), **changes)
     join_ranks(options.device)
+    lesson = _images(options) if options.images is not None else _maps(options)
+    torch.manual_seed(options.seed)  # the weights that the network starts with
+    network = _network(options)
+    on_start(float(np.mean([lesson.score(torch.zeros(1, 3, *options.validation_size), p) for p in lesson.pairs])))
+
+    def validate(model: nn.Module) -> float:
+        return mean_score(model, lesson.pairs, lesson.score, device=options.device)
+
+    return fit(
+        network, lesson.data, training_loss(options), validate, folder, options=_fit_options(options),
+        device=options.device, provenance=_provenance(options, lesson.about), report=on_epoch, on_step=on_step,
+        run=predicted_field,
+    )  # fmt: skip
+
+
+class _Lesson(NamedTuple):
+    """Items to train on, pairs to validate with and how they are scored, and what the items are, in words."""
+
+    data: Dataset[Batch]
+    pairs: list[Batch]
+    score: Score
+    about: str
+
+
+def _maps(options: TrainPairOptions) -> _Lesson:
     if options.label_maps is None:
-        raise InputError("there is nothing to train on: name a folder of --label-maps")
+        raise InputError("there is nothing to train on: name a folder of --label-maps, or of --images")
     maps = read_label_maps(options.label_maps)
     if len(maps) < options.held_back + 2:
         raise InputError(f"{options.label_maps}: holds {len(maps)} label maps; two more than are held back are needed")
-    torch.manual_seed(options.seed)  # the weights that the network starts with
-    network = _network(options)
     training, held = maps[: -options.held_back], maps[-options.held_back :]
-    items = options.epochs * options.steps * options.batch
-    data = LabelMapPairs(training, items, options.size, spacing_mm=options.spacing_mm, seed=options.seed)
-    pairs = _validation(held, options)
-    on_start(float(np.mean([_overlap(torch.zeros(1, 3, *options.validation_size), pair) for pair in pairs])))
-    return fit(
-        network, data, training_loss(options), lambda model: pair_overlap(model, pairs, device=options.device), folder,
-        options=_fit_options(options), device=options.device, provenance=_provenance(options, len(training)),
-        report=on_epoch, on_step=on_step, run=predicted_field,
+    data = LabelMapPairs(training, _items(options), options.size, spacing_mm=options.spacing_mm, seed=options.seed)
+    validation = LabelMapPairs(
+        held, options.validation_pairs, options.validation_size, spacing_mm=options.spacing_mm, varied=False,
+        seed=options.seed + _VALIDATION_SEED,
     )  # fmt: skip
+    about = f"images made up from {len(training)} label maps of {Path(options.label_maps).name}"
+    return _Lesson(data, list(DataLoader(validation)), _overlap, about)
+
+
+def _images(options: TrainPairOptions) -> _Lesson:
+    found = read_brain_folder(str(options.images), held_back=options.held_back)
+    data = BrainPairs(
+        found.training, found.atlas, _items(options), options.size, spacing_mm=options.spacing_mm, seed=options.seed
+    )
+    most = len(found.validation) * (1 if found.atlas else len(found.validation) - 1)
+    validation = BrainPairs(
+        found.validation, found.atlas, min(options.validation_pairs, most), options.validation_size,
+        spacing_mm=options.spacing_mm, varied=False, labels=True,
+    )  # fmt: skip
+    pairs = list(DataLoader(validation))
+    labelled = ["fixed_labels" in pair for pair in pairs]
+    if any(labelled) and not all(labelled):
+        raise InputError(f"{options.images}: some of the images to validate with have labels, others none")
+    similarity = _similarity(options)
+
+    def alike(displacement: torch.Tensor, pair: Batch) -> float:
+        return -float(similarity(fields.warp(pair["moving"], displacement), pair["fixed"]))
+
+    moving = f" from {found.atlas.image.name}" if found.atlas else ""
+    about = f"{len(found.training)} images of {Path(str(options.images)).name}{moving}"
+    return _Lesson(data, pairs, _overlap if all(labelled) else alike, about)
+
+
+def _items(options: TrainPairOptions) -> int:
+    return options.epochs * options.steps * options.batch
+
+
+def _similarity(options: TrainPairOptions) -> nn.Module:
+    return LocalNCC(options.radius) if options.similarity == "lncc" else GlobalMI()
+
+
+def mean_score(model: nn.Module, pairs: Sequence[Batch], score: Score, *, device: str = "cpu") -> float:
+    """Mean over pairs of a score of (displacement, pair)."""
+    scores = []
+    for pair in pairs:
+        displacement = model(pair["moving"].to(device), pair["fixed"].to(device)).float().cpu()
+        scores.append(score(displacement, pair))
+    return float(np.mean(scores))
 
 
 def pair_overlap(model: nn.Module, pairs: Sequence[Batch], *, device: str = "cpu") -> float:
     """Mean over pairs of the mean Dice of structures, labels carried by the nearest voxel."""
-    scores = []
-    for pair in pairs:
-        displacement = model(pair["moving"].to(device), pair["fixed"].to(device)).float().cpu()
-        scores.append(_overlap(displacement, pair))
-    return float(np.mean(scores))
+    return mean_score(model, pairs, _overlap, device=device)
 
 
 def predicted_field(model: nn.Module, batch: Batch) -> torch.Tensor:
@@ -95,12 +159,16 @@ def predicted_field(model: nn.Module, batch: Batch) -> torch.Tensor:
 
 
 def training_loss(options: TrainPairOptions) -> Callable[[torch.Tensor, Batch], torch.Tensor]:
-    """(field, batch) -> scalar: overlap and smoothness, as the options weigh them."""
-    overlap, smoothness = LabelOverlap(len(STRUCTURES)), Smoothness().to(options.device)
+    """(field, batch) -> scalar: overlap or similarity, and smoothness, as the options weigh them."""
+    smoothness = Smoothness().to(options.device)
+    overlap, similarity = LabelOverlap(len(STRUCTURES)), _similarity(options)
 
     def loss(field: torch.Tensor, batch: Batch) -> torch.Tensor:
         displacement = fields.integrate(field, options.squarings) if options.diffeomorphic else field
-        value: torch.Tensor = overlap(displacement, batch["moving_labels"], batch["fixed_labels"])
+        if options.images is None:
+            value: torch.Tensor = overlap(displacement, batch["moving_labels"], batch["fixed_labels"])
+        else:
+            value = similarity(fields.warp(batch["moving"], displacement), batch["fixed"])
         return value + options.smoothness * smoothness(field)
 
     return loss
@@ -121,27 +189,20 @@ def _network(options: TrainPairOptions) -> WiNet:
     return network.to(memory_format=torch.channels_last_3d)  # two thirds of the time on a CPU
 
 
-def _validation(maps: Sequence[Any], options: TrainPairOptions) -> list[Batch]:
-    data = LabelMapPairs(
-        maps, options.validation_pairs, options.validation_size, spacing_mm=options.spacing_mm, varied=False,
-        seed=options.seed + _VALIDATION_SEED,
-    )  # fmt: skip
-    return list(DataLoader(data))
-
-
 def _fit_options(options: TrainPairOptions) -> FitOptions:
     shared = (
         "epochs", "steps", "batch", "learning_rate", "weight_decay", "average", "bfloat16", "workers", "seed",
+        "schedule",
     )  # fmt: skip
     return FitOptions(**{name: getattr(options, name) for name in shared})
 
 
-def _provenance(options: TrainPairOptions, count: int) -> str:
+def _provenance(options: TrainPairOptions, about: str) -> str:
     size = "x".join(map(str, options.size))
-    name = Path(str(options.label_maps)).name
     start = "" if options.init is None else f", from weights that were {read_weights_info(options.init).provenance}"
+    words = {"lncc": f"local correlation of radius {options.radius}", "mi": "mutual information"}
+    loss = "soft Dice" if options.images is None else words[options.similarity]
     return (
-        f"trained by medwave train winet on images made up from {count} label maps of {name}, pairs of {size} voxels "
-        f"of {options.spacing_mm:g} mm, soft Dice and smoothness {options.smoothness:g}, {options.squarings} squarings"
-        f", seed {options.seed}{start}"
+        f"trained by medwave train winet on {about}, pairs of {size} voxels of {options.spacing_mm:g} mm, {loss} and "
+        f"smoothness {options.smoothness:g}, {options.squarings} squarings, seed {options.seed}{start}"
     )

@@ -42,7 +42,11 @@ STEPS = {
          "--changes#size", "[16,16,16]", "--changes#validation_size", "[16,16,16]", "--changes#held_back", "2",
          "--changes#validation_pairs", "2"),
     ],
-    "register_brain_ixi": [("inference", "--data", "ixi", "--subject", "Test/subject_1", "--preset", "fast")],
+    "register_brain_ixi": [
+        ("inference", "--data", "ixi", "--subject", "Test/subject_1", "--preset", "fast"),
+        ("train_bundle", "--changes#images", "ixi", *FEW, "--changes#width", "1", "--changes#spacing_mm", "3",
+         "--changes#size", "[32,32,32]", "--changes#validation_size", "[32,32,32]", "--changes#held_back", "1"),
+    ],
     "segment_images": [
         ("train_bundle", "--data", "camvid", *FEW, "--changes#crop", "32"),
         ("evaluate", "--data", "camvid", "--weights", "out/train_bundle/best.safetensors"),
@@ -71,8 +75,9 @@ def _brains(folder):
     pair = phantom.make_pair()
     write_volume(folder / "fixed.nii.gz", pair.fixed)
     write_volume(folder / "moving.nii.gz", pair.moving)
-    (folder / "ixi" / "Test").mkdir(parents=True)
-    for name in ("atlas", "Test/subject_1"):
+    for part in ("Train", "Val", "Test"):
+        (folder / "ixi" / part).mkdir(parents=True)
+    for name in ("atlas", "Train/subject_1", "Val/subject_1", "Test/subject_1"):
         write_volume(folder / f"ixi/{name}_image.nii.gz", pair.fixed)
         cells = np.digitize(pair.fixed.data, [0.3, 0.6, 0.8]).astype(np.int16)
         nibabel.save(nibabel.Nifti1Image(cells, pair.fixed.grid.affine), folder / f"ixi/{name}_labels.nii.gz")

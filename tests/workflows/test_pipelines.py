@@ -25,12 +25,14 @@ NAMES = [
     "segment_images", "segment_neurons",
 ]  # fmt: skip
 KINDS = {
-    "register_brain": "TrainPairOptions", "segment_neurons": "TrainFibreOptions",
+    "register_brain": "TrainPairOptions", "register_brain_ixi": "TrainPairOptions",
+    "segment_neurons": "TrainFibreOptions",
     "classify_images": "TrainClassifierOptions", "segment_images": "TrainSegmenterOptions",
     "recognise_faces": "TrainRecogniseOptions", "detect_boxes": "TrainDetectorOptions",
 }  # fmt: skip
 NEEDED = {
-    "register_brain": {"label_maps": "maps"}, "segment_neurons": {"axons": "axons", "init": "weights.safetensors"},
+    "register_brain": {"label_maps": "maps"}, "register_brain_ixi": {"images": "ixi"},
+    "segment_neurons": {"axons": "axons", "init": "weights.safetensors"},
 }  # fmt: skip
 
 
