@@ -5,8 +5,8 @@
 
 Blocks marked ``sh`` and ``python`` are run; ``console`` and other kinds are for other programs or need a download.
 Commands run in this process, so that packages are imported once. ``medwave demo`` is left out unless ``--demos`` is
-given: it takes minutes. The samples have the file names of the pages: a coarse brain and deformed copies of it, and a
-small synthetic neuron.
+given: it takes minutes. The samples have the file names of the pages: a coarse brain and deformed copies of it, a
+small synthetic neuron, and small pictures.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ PAGES = (
     "how-to/registration",
     "how-to/neurons",
     "how-to/pipelines",
+    "how-to/image-networks",
     "concepts/fields",
     "concepts/cubes",
 )
@@ -94,6 +95,18 @@ def make_samples(folder: Path) -> None:
     """Write the files that the pages name."""
     _brains(folder)
     _neuron(folder)
+    _pictures(folder)
+
+
+def _pictures(folder: Path) -> None:
+    from medwave.data import synthetic_boxes
+
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (24, 16, 16), dtype=np.uint8), np.arange(24) % 2
+    np.savez(
+        folder / "photos.npz", train_images=images, train_labels=labels, test_images=images[:8], test_labels=labels[:8]
+    )
+    synthetic_boxes(folder / "boxes.npz", (32, 32), {"train": 8, "val": 2, "test": 2}, seed=0, side_voxels=(8, 16))
 
 
 def _brains(folder: Path) -> None:

@@ -127,7 +127,7 @@ class TrainDetectorOptions:
     network: str = option("wave_resnet18", "Backbone: a name of medwave.models.list_models('classify').")
     wavelet: str = option("haar", "Wavelet of the low bands; a backbone without wave_ in its name has none.")
     width: float = option(1.0, "Share of the published numbers of channels of the backbone.")
-    channels: int = option(256, "Channels of each level of the pyramid, a multiple of 8.")
+    channels: int = option(256, "Channels of each level of the pyramid, a multiple of 8 from 16 on.")
     finest: int = option(8, "Stride of the finest level: 4 for objects of about 10 pixels.")
     anchors: int = option(1, "Anchors at each place of a level, of sides within an octave.")
     anchor_strides: float = option(4.0, "Side of the smallest anchor of a level, in strides of the level.")
@@ -148,8 +148,6 @@ class TrainDetectorOptions:
         for name in ("anchors", "epochs", "batch"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}: at least 1, got {getattr(self, name)}")
-        if self.channels < 8 or self.channels % 8:
-            raise InputError(f"channels: a multiple of 8, got {self.channels}")
         if self.sampled < 4 or min(self.steps, self.workers) < 0 or min(self.width, self.anchor_strides) <= 0:
             raise InputError(
                 "sampled is at least 4, steps and workers are at least 0, width and anchor_strides are above 0"

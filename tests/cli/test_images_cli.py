@@ -49,7 +49,7 @@ def test_a_classifier_is_trained(medwave, data, tmp_path):
 
 def test_a_detector_is_trained(medwave, tmp_path):
     synthetic_boxes(tmp_path / "boxes.npz", (32, 32), {"train": 4, "val": 2}, seed=0, side_voxels=(8, 16))
-    small = ("--width", "0.125", "--channels", "8", "--finest", "4", "--epochs", "1", "--batch", "2")
+    small = ("--width", "0.125", "--channels", "16", "--finest", "4", "--epochs", "1", "--batch", "2")
     done = medwave("train", "detect", tmp_path / "boxes.npz", *small, "-o", tmp_path / "run")
     assert done.code == 0, done.err
     assert "epoch 1/1, loss" in done.err
@@ -66,7 +66,7 @@ def test_a_detector_is_trained(medwave, tmp_path):
         (("train", "classify", "no.npz", "--augment", "resized_crop"), "give --size"),
         (("train", "segment", "no", "--epochs", "0"), "epochs: at least 1"),
         (("train", "detect", "no.npz"), "no.npz: no such file"),
-        (("train", "detect", "no.npz", "--channels", "20"), "channels: a multiple of 8"),
+        (("train", "detect", "no.npz", "--batch", "0"), "batch: at least 1"),
     ],
 )
 def test_a_bad_request_is_one_line(medwave, tmp_path, words, message):

@@ -13,6 +13,7 @@ pytest.importorskip("nilearn", reason="the samples of the pages need the extra d
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
+PAGES = ["get-started", "how-to/registration", "how-to/neurons", "how-to/pipelines", "how-to/image-networks"]
 WRITTEN = sorted(p for p in DOCS.rglob("*.md") if not {"generated", "_build"} & set(p.relative_to(DOCS).parts))
 
 
@@ -37,7 +38,7 @@ def samples(runner, tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["get-started", "how-to/registration", "how-to/neurons", "how-to/pipelines"])
+@pytest.mark.parametrize("page", PAGES)
 def test_what_a_page_says_runs(runner, samples, page, monkeypatch, capsys):
     monkeypatch.chdir(samples)
     names: dict[str, object] = {}

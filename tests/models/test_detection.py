@@ -129,3 +129,5 @@ def test_a_detector_finds_the_box_that_its_network_points_at():
 def test_anchors_that_cannot_be_are_refused():
     with pytest.raises(InputError, match="anchor_strides is above 0"):
         build_retinanet("resnet18", 1, 1, anchor_strides=0.0, width=0.125)
+    with pytest.raises(InputError, match="channels: a multiple of 8 from 16 on, got 20"):
+        build_retinanet("resnet18", 1, 1, channels=20, width=0.125)

@@ -27,7 +27,7 @@ STEPS = {
         ("evaluate", "--data", "photos.npz", "--weights", "out/train_bundle/best.safetensors"),
     ],
     "detect_boxes": [
-        ("train_bundle", "--data", "boxes.npz", *FEW, "--changes#width", "0.0625", "--changes#channels", "8"),
+        ("train_bundle", "--data", "boxes.npz", *FEW, "--changes#width", "0.0625", "--changes#channels", "16"),
         ("evaluate", "--data", "boxes.npz", "--weights", "out/train_bundle/best.safetensors"),
     ],
     "recognise_faces": [

@@ -97,6 +97,8 @@ class WaveRetinaNet(RetinaNet):
                 f"classes and anchors are at least 1 and anchor_strides is above 0, got {classes}, {anchors} and "
                 f"{anchor_strides}"
             )
+        if channels < 16 or channels % 8:  # MONAI's heads normalise eight groups, which need two numbers each
+            raise InputError(f"channels: a multiple of 8 from 16 on, got {channels}")
         if name.removeprefix("wave_") in SEGMENTERS or options.get("ndim", 2) not in (2, 3):
             raise InputError(f"{name}: a detector needs a network that classifies, in 2-D or 3-D")
         backbone = build(name, features_only=True, **options)
