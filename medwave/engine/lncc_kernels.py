@@ -35,8 +35,8 @@ def _multiply(a, b, out):
 
 
 @_compile
-def _window_sums(start, stop, first, second, taps, sums):
-    """Window sums of ``first``, ``first^2`` (and ``first * second``) into ``sums``: one, two or three channels."""
+def window_sums(start, stop, first, second, taps, sums):  # type: ignore[no-untyped-def]
+    """Window sums of w, w^2, w f and w f^2 of ``first`` (w) and ``second`` (f) into ``sums``, as many as it has."""
     depth, height, width = first.shape
     products = sums.shape[0]
     radius = taps.shape[0] - 1
@@ -58,6 +58,9 @@ def _window_sums(start, stop, first, second, taps, sums):
             if products > 2:
                 _multiply(first[plane], second[plane], product)
                 filter_plane(product, taps, row, rows, rings[2, slot])
+            if products > 3:
+                _multiply(product, second[plane], product)
+                filter_plane(product, taps, row, rows, rings[3, slot])
         i = plane - radius
         if i >= start:
             for n in range(products):
@@ -94,13 +97,13 @@ def _coefficients_line(sw, sww, sfw, sf, vf, weight, count, epsilon):
 
 @_compile
 def _moments_slab(start, stop, image, taps, count, out):
-    _window_sums(start, stop, image, image, taps, out)
+    window_sums(start, stop, image, image, taps, out)
     _variances(start, stop, out, count)
 
 
 @_compile
 def _coefficients_slab(start, stop, fixed, warped, moments, weight, taps, count, epsilon, out, similarity):
-    _window_sums(start, stop, warped, fixed, taps, out)
+    window_sums(start, stop, warped, fixed, taps, out)
     for i in range(start, stop):
         total = 0.0
         for j in range(fixed.shape[1]):
@@ -112,10 +115,17 @@ def _coefficients_slab(start, stop, fixed, warped, moments, weight, taps, count,
 
 
 @_compile
-def _force_line(g, a, b, c, f, w, above, below, up, down, out0, out1, out2):
-    width = f.shape[0]
-    for k in range(width):
+def _slope_line(g, a, b, c, f, w):
+    """Half the derivative by the warped intensities of one row."""
+    for k in range(f.shape[0]):
         g[k] = np.float32(0.5) * (a[k] * f[k] + b[k] * w[k] - c[k])
+
+
+@_compile
+def push_line(g, w, above, below, up, down, out0, out1, out2):  # type: ignore[no-untyped-def]
+    """Force of one row of the warped image from half its derivative by intensities, ``g``, and the rows about it."""
+    width = g.shape[0]
+    for k in range(width):
         out0[k] = g[k] * (above[k] - below[k])
         out1[k] = g[k] * (up[k] - down[k])
     for k in range(1, width - 1):
@@ -149,9 +159,9 @@ def _force_slab(start, stop, fixed, warped, coefficients, taps, out):
         below, above = max(i - 1, 0), min(i + 1, depth - 1)
         for j in range(height):
             down, up = max(j - 1, 0), min(j + 1, height - 1)
-            _force_line(
-                slope, sums[0, j], sums[1, j], sums[2, j], fixed[i, j], warped[i, j],
-                warped[above, j], warped[below, j], warped[i, up], warped[i, down],
+            _slope_line(slope, sums[0, j], sums[1, j], sums[2, j], fixed[i, j], warped[i, j])
+            push_line(
+                slope, warped[i, j], warped[above, j], warped[below, j], warped[i, up], warped[i, down],
                 out[0, i, j], out[1, i, j], out[2, i, j],
             )  # fmt: skip
 

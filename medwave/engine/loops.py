@@ -13,12 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from medwave.core.threads import run_slabs
+from medwave.engine.curve_kernels import LocalCurve
 from medwave.engine.lncc_kernels import LocalCorrelation
 from medwave.engine.mi_force import GlobalMutualInformation
 from medwave.fields.filters import gaussian_taps, smooth
 from medwave.fields.kernels import compose_scaled, largest_length, warp_border
 
 FloatVolume = npt.NDArray[np.float32]
+_COARSE = 4
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ class CpuLoops:
     def similarity(self, metric: str, fixed: FloatVolume, weight: FloatVolume, radius: int) -> Similarity:
         if metric == "mi":
             return GlobalMutualInformation(fixed, weight)
+        if metric == "curve":
+            return LocalCurve(fixed, weight, radius)
         return LocalCorrelation(fixed, weight, radius)
 
     def warp(self, image: FloatVolume, field: FloatVolume, out: FloatVolume) -> None:
@@ -86,6 +90,11 @@ class CpuLoops:
 
     def compose(self, outer: FloatVolume, inner: FloatVolume, scale: float, out: FloatVolume) -> None:
         run_slabs(compose_scaled, outer.shape[1], outer, inner, np.float32(scale), out)
+
+
+def metric_at(metric: str, factor: int) -> str:
+    """The metric of a scale: mutual information leads where coarse voxels mix tissues, so that no curve fits."""
+    return "mi" if metric == "curve" and factor >= _COARSE else metric
 
 
 def converged(history: list[float], window: int = 10, tolerance: float = 1e-4) -> bool:

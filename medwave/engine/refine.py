@@ -24,7 +24,7 @@ from scipy import ndimage
 from medwave.core.errors import GeometryError, InputError
 from medwave.core.geometry import Grid
 from medwave.core.threads import run_slabs
-from medwave.engine.loops import CpuLoops, Level, Loops, converged
+from medwave.engine.loops import CpuLoops, Level, Loops, converged, metric_at
 from medwave.engine.pyramid import coarsen
 from medwave.engine.refine_terms import Channel, FurtherChannels, LandmarkPull, Landmarks
 from medwave.fields.kernels import enlarge_slab
@@ -109,7 +109,8 @@ def refine(
         levels: the scales, coarsest first; factors are powers of two.
         formulation: ``"compositive"`` updates of the displacement, or ``"wavelet"`` coefficients of a stationary
             velocity (:mod:`medwave.engine.refine_wavelet`); ``initial_voxels`` is then taken as a velocity.
-        metric: ``"lncc"`` (local squared correlation) or ``"mi"`` (global mutual information).
+        metric: ``"lncc"`` (local squared correlation), ``"curve"`` (local curve, after mutual information at the coarse
+            scales: :func:`medwave.engine.loops.metric_at`) or ``"mi"`` (global mutual information).
         radius_voxels: half-width of the local window, 1 to 4.
         weight: ``(D, H, W)``, how much the window about a voxel counts.
         excluded: ``(D, H, W)``, voxels that no window may touch, at any scale.
@@ -136,7 +137,8 @@ def refine(
     histories = []
     for index, level in enumerate(levels):
         images = [_coarse(image, level.factor) for image in (fixed, moving)]
-        reach = radius_voxels if metric == "lncc" else 0
+        chosen = metric_at(metric, level.factor)
+        reach = 0 if chosen == "mi" else radius_voxels
         images.append(_level_weight(weight, excluded, level.factor, reach))
         shape = images[0].shape
         if field is not None:
@@ -147,7 +149,7 @@ def refine(
         else:
             field = np.zeros((3, *shape), dtype=np.float32)
         run = _run_of(formulation)(
-            loops, level, metric, radius_voxels, step_voxels, *images, **_coarser(terms, level.factor)
+            loops, level, chosen, radius_voxels, step_voxels, *images, **_coarser(terms, level.factor)
         )
         field, history = run(field, lambda i, s, at=index: report and report(
             Progress(at, len(levels), i, levels[at].iterations, s)))  # fmt: skip

@@ -66,6 +66,38 @@ class _LocalCorrelation:
         return float((self.weight * product * product * inverse).sum(dtype=torch.float64)) / self.total_weight
 
 
+class _LocalCurve:
+    """See :class:`medwave.engine.curve_kernels.LocalCurve`."""
+
+    def __init__(self, fixed: Tensor, weight: Tensor, radius: int, ridge: float = 3e-5, least: float = 1e-4) -> None:
+        self.weight, self.taps, self.count = weight, box_taps(radius), float((2 * radius + 1) ** 3)
+        self.ridge, self.least = ridge * self.count, least * self.count
+        self.basis = torch.stack([fixed, fixed * fixed])
+        one, two = self.basis
+        self.sums = _filter(self.basis, self.taps)
+        v1, v2, v12 = (
+            _filter(torch.stack([two, two * two, one * two]), self.taps)
+            - torch.stack([self.sums[0] ** 2, self.sums[1] ** 2, self.sums[0] * self.sums[1]]) / self.count
+        )
+        v1, v2 = v1.clamp_min(0), v2.clamp_min(0)
+        inverse = 1.0 / ((v1 + self.ridge) * (v2 + self.ridge) - torch.minimum(v12 * v12, v1 * v2))
+        self.first, self.mixed, self.last = (v2 + self.ridge) * inverse, -v12 * inverse, (v1 + self.ridge) * inverse
+        self.total_weight = max(float(weight.sum(dtype=torch.float64)), 1.0)
+
+    def force(self, warped: Tensor, out: Tensor) -> float:
+        total, square, *products = _filter(torch.stack([warped, warped**2, *(self.basis * warped)]), self.taps)
+        inverse = 1.0 / ((square - total * total / self.count).clamp_min(0) + self.least)
+        c1, c2 = (p - s * total / self.count for p, s in zip(products, self.sums, strict=True))
+        a1, a2 = self.first * c1 + self.mixed * c2, self.mixed * c1 + self.last * c2
+        share = self.weight * (a1 * c1 + a2 * c2) * inverse
+        alpha1, alpha2 = (2.0 * self.weight * inverse * a for a in (a1, a2))
+        beta = -2.0 * share * inverse
+        gamma = (alpha1 * self.sums[0] + alpha2 * self.sums[1] + beta * total) / self.count
+        one, two, b, c = _filter(torch.stack([alpha1, alpha2, beta, gamma]), self.taps)
+        out.copy_((one * self.basis[0] + two * self.basis[1] + b * warped - c) * _slope(warped))
+        return float(share.sum(dtype=torch.float64)) / self.total_weight
+
+
 class _GlobalMutualInformation:
     """See :class:`medwave.engine.mi_force.GlobalMutualInformation`."""
 
@@ -108,6 +140,8 @@ class TorchLoops:
     def similarity(self, metric: str, fixed: Tensor, weight: Tensor, radius: int) -> Similarity:
         if metric == "mi":
             return _GlobalMutualInformation(fixed, weight)
+        if metric == "curve":
+            return _LocalCurve(fixed, weight, radius)
         return _LocalCorrelation(fixed, weight, radius)
 
     def warp(self, image: Tensor, field: Tensor, out: Tensor) -> None:

@@ -370,7 +370,7 @@ def _metric(
     if initial is not None:
         moved = [resample(Volume(c.moving, pair.grid), np.eye(4), pair.grid, initial) for c in compared]
         compared = [replace(c, moving=moving) for c, moving in zip(compared, moved, strict=True)]
-    return "lncc" if alike(compared, region) else "mi"
+    return "lncc" if alike(compared, region) else "curve"
 
 
 def _refine(

@@ -218,7 +218,7 @@ def test_a_gpu_that_is_absent_is_said(refused, pair, tmp_path):
 @pytest.mark.parametrize(
     ("words", "rule"),
     [
-        (("--metric", "best"), "'best' is not one of 'auto', 'lncc', 'mi'"),
+        (("--metric", "best"), "'best' is not one of 'auto', 'lncc', 'curve', 'mi'"),
         (("--preset", "quick"), "'quick' is not one of 'fast', 'balanced', 'accurate'"),
         (("--affine", "full"), "'full' is not one of"),
         (("--radius", "9"), "radius: the local window reaches 1 to 4 voxels, got 9"),

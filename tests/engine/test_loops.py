@@ -78,7 +78,9 @@ def test_the_longest_vector_agrees():
     assert one == pytest.approx(other, rel=1e-6)
 
 
-@pytest.mark.parametrize(("metric", "radius"), [("lncc", 1), ("lncc", 2), ("lncc", 4), ("mi", 2)])
+@pytest.mark.parametrize(
+    ("metric", "radius"), [("lncc", 1), ("lncc", 2), ("lncc", 4), ("curve", 1), ("curve", 2), ("curve", 4), ("mi", 2)]
+)
 def test_similarity_and_force_agree(metric, radius):
     fixed, warped, weight = image(0), 0.5 * image(0) + 0.5 * image(1), image(2)
     values = []
@@ -170,7 +172,7 @@ def test_the_longest_vector_of_an_update_is_the_step(step_voxels):
     assert np.linalg.norm(twice.displacement_voxels, axis=0).max() <= 2 * step_voxels * 1.0001
 
 
-@pytest.mark.parametrize("metric", ["lncc", "mi"])
+@pytest.mark.parametrize("metric", ["lncc", "mi", "curve"])
 @pytest.mark.parametrize("seeds", [(0, 1), (2, 3)])
 def test_white_noise_does_not_fold(metric, seeds):
     fixed, moving = (np.random.default_rng(s).random((40, 36, 44)).astype(np.float32) for s in seeds)
@@ -179,7 +181,7 @@ def test_white_noise_does_not_fold(metric, seeds):
     assert jacobian_determinant(torch.from_numpy(found.displacement_voxels)[None]).min() > 0
 
 
-@pytest.mark.parametrize("metric", ["lncc", "mi"])
+@pytest.mark.parametrize("metric", ["lncc", "mi", "curve"])
 @pytest.mark.parametrize("flat", ["fixed", "moving", "both"])
 def test_an_image_without_contrast_moves_nothing(metric, flat):
     fixed = image(0) if flat == "moving" else np.zeros(SHAPE, dtype=np.float32)

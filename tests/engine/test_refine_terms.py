@@ -23,7 +23,7 @@ def shifted(image, voxels=(1.4, -0.8, 0.6)):
     return np.ascontiguousarray(ndimage.shift(image, voxels, order=3, mode="nearest"), dtype=np.float32)
 
 
-@pytest.mark.parametrize("metric", ["lncc", "mi"])
+@pytest.mark.parametrize("metric", ["lncc", "mi", "curve"])
 @pytest.mark.parametrize("weight", [1.0, 0.25])
 def test_a_channel_like_the_first_changes_nothing(metric, weight):
     fixed, moving = texture(0), shifted(texture(0))

@@ -28,7 +28,7 @@ def test_files_do_not_depend_on_the_process_or_its_threads(tmp_path):
     """Timings differ, so run.json and the report do: all images and transforms are compared."""
     grid, other = phantom.turned(spacing_mm=(4.0, 4.0, 4.0)), phantom.turned(spacing_mm=(4.0, 4.0, 4.5), reach_mm=75.0)
     paths = phantom.make_pair(grid, other).write(tmp_path)
-    for metric in ("lncc", "mi"):
+    for metric in ("lncc", "mi", "curve"):
         found = []
         for threads in (1, 3):
             out = tmp_path / f"{metric}{threads}"
