@@ -5,8 +5,8 @@
 FOLDER holds ``ID_T1.nii.gz``, ``ID_T2.nii.gz`` and ``ID_FLAIR.nii.gz`` of one head on one grid, skull stripped. The
 fixed image is the T1. A moving image is one of the three under ``T(x) = A(x + u(x))``: a random affine and a random
 diffeomorphism, the same for the three, with noise of its own; T1+T2 takes both as channels of both sides.
-``medwave.register`` runs with default options (the metric is chosen by itself), each time in this process, on one
-thread. The error is ``|found(x) - T(x)|`` over the brain.
+``medwave.register`` runs with default options (the metric is chosen by itself), and between contrasts once more with
+each of ``--further`` metrics, each time in this process, on one thread. The error is ``|found(x) - T(x)|`` over the brain.
 """
 
 from __future__ import annotations
@@ -44,10 +44,12 @@ def main() -> None:
         moving = {name: moved(images[name], back, seed=number) for number, name in enumerate(CONTRASTS)}
         for name in CASES:
             first, *further = ["T1", "T2"] if name == "T1+T2" else [name]
-            channels = {"fixed_channels": [images[n] for n in further], "moving_channels": [moving[n] for n in further]}
-            found = measured(images["T1"], moving[first], true, preset=options.preset, **channels)
-            rows.append({"subject": subject, "moving": name, **found})
-            print({key: round(v, 3) if isinstance(v, float) else v for key, v in found.items()}, flush=True)
+            choices: dict[str, Any] = {"fixed_channels": [images[n] for n in further], "moving_channels": [moving[n] for n in further]}
+            others = options.further.split(",") if name in CONTRASTS[1:] and options.further else []
+            for metric in ["auto", *others]:
+                found = measured(images["T1"], moving[first], true, preset=options.preset, metric=metric, **choices)
+                rows.append({"subject": subject, "moving": name, **found})
+                print({key: round(v, 3) if isinstance(v, float) else v for key, v in found.items()}, flush=True)
     print_table(rows)
     packages = versions(("medwave", "torch", "numba", "numpy"))
     save(options.output, {
@@ -62,6 +64,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--images", type=Path, required=True, help="folder of ID_T1.nii.gz, ID_T2.nii.gz, ...")
     parser.add_argument("--subjects", default="patient07,patient19")
     parser.add_argument("--preset", default="balanced")
+    parser.add_argument("--further", default="mi", help="metrics to run between contrasts beside the one chosen")
     parser.add_argument("--seed", type=int, default=0, help="of the true transform")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / f"results/contrasts-{today}.json")
     return parser.parse_args()

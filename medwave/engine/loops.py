@@ -6,7 +6,7 @@ The operations come as compiled loops over numpy arrays (:class:`CpuLoops`) or a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,6 +21,7 @@ from medwave.fields.kernels import compose_scaled, largest_length, warp_border
 
 FloatVolume = npt.NDArray[np.float32]
 _COARSE = 4
+_CURVE_SIGMAS = (1.5, 0.5)
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,17 @@ class CpuLoops:
 def metric_at(metric: str, factor: int) -> str:
     """The metric of a scale: mutual information leads where coarse voxels mix tissues, so that no curve fits."""
     return "mi" if metric == "curve" and factor >= _COARSE else metric
+
+
+def level_for(metric: str, level: Level) -> Level:
+    """A scale as a metric takes it: a local curve also fits noise, so that its updates are smoothed more strongly."""
+    if metric_at(metric, level.factor) != "curve":
+        return level
+    return replace(
+        level,
+        update_sigma=max(level.update_sigma, _CURVE_SIGMAS[0]),
+        field_sigma=max(level.field_sigma, _CURVE_SIGMAS[1]),
+    )
 
 
 def converged(history: list[float], window: int = 10, tolerance: float = 1e-4) -> bool:

@@ -23,7 +23,7 @@ from medwave.core.geometry import Float64Array, Volume
 from medwave.core.provenance import Stage, StageClock
 from medwave.core.threads import limited_threads
 from medwave.engine.affine import AffineResult, align
-from medwave.engine.loops import CpuLoops, Level, Loops
+from medwave.engine.loops import CpuLoops, Level, Loops, level_for
 from medwave.engine.refine import Progress, Refinement, refine
 from medwave.engine.refine_terms import Channel
 from medwave.fields.inversion_kernel import invert_array
@@ -380,8 +380,9 @@ def _refine(
     if not options.deformable:
         return Refinement(np.zeros((3, *pair.grid.shape), dtype=np.float32) if initial is None else initial, [])
     levels = tuple(level for level in LEVELS[options.preset] if min(pair.grid.shape) >= 8 * level.factor)
+    levels = tuple(level_for(options.metric, level) for level in levels or LEVELS[options.preset][-1:])
     return refine(
-        pair.fixed, pair.moving, levels or LEVELS[options.preset][-1:],
+        pair.fixed, pair.moving, levels,
         formulation=options.formulation, metric=options.metric,
         radius_voxels=options.radius, weight=pair.weight, excluded=pair.excluded, initial_voxels=initial,
         loops=loops, report=report, **terms,

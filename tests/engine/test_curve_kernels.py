@@ -14,7 +14,7 @@ from scipy import ndimage
 from medwave.core.errors import InputError
 from medwave.engine.curve_kernels import LocalCurve
 from medwave.engine.lncc_kernels import LocalCorrelation
-from medwave.engine.loops import metric_at
+from medwave.engine.loops import Level, level_for, metric_at
 
 RIDGE, LEAST = 1e-3, 1e-4
 
@@ -195,3 +195,11 @@ def test_windows_out_of_reach_are_refused(radius):
 def test_mutual_information_leads_at_coarse_scales_only_and_other_metrics_stay():
     assert [metric_at("curve", factor) for factor in (8, 4, 2, 1)] == ["mi", "mi", "curve", "curve"]
     assert all(metric_at(metric, factor) == metric for metric in ("lncc", "mi") for factor in (8, 1))
+
+
+def test_updates_are_smoothed_more_strongly_where_the_curve_leads():
+    fine, coarse = Level(1, 9, 1.0, 0.4), Level(4, 9, 1.0, 0.4)
+    assert level_for("curve", fine) == Level(1, 9, 1.5, 0.5)
+    assert level_for("curve", Level(2, 9, 1.6, 0.7)) == Level(2, 9, 1.6, 0.7)
+    assert level_for("curve", coarse) == coarse
+    assert level_for("lncc", fine) == fine
