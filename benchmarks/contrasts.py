@@ -6,7 +6,8 @@ FOLDER holds ``ID_T1.nii.gz``, ``ID_T2.nii.gz`` and ``ID_FLAIR.nii.gz`` of one h
 fixed image is the T1. A moving image is one of the three under ``T(x) = A(x + u(x))``: a random affine and a random
 diffeomorphism, the same for the three, with noise of its own; T1+T2 takes both as channels of both sides.
 ``medwave.register`` runs with default options (the metric is chosen by itself), and between contrasts once more with
-each of ``--further`` metrics, each time in this process, on one thread. The error is ``|found(x) - T(x)|`` over the brain.
+each of the ``--further`` metrics, each time in this process, on one thread. The error is ``|found(x) - T(x)|`` over the
+brain.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ def main() -> None:
         moving = {name: moved(images[name], back, seed=number) for number, name in enumerate(CONTRASTS)}
         for name in CASES:
             first, *further = ["T1", "T2"] if name == "T1+T2" else [name]
-            choices: dict[str, Any] = {"fixed_channels": [images[n] for n in further], "moving_channels": [moving[n] for n in further]}
+            sides = (("fixed_channels", images), ("moving_channels", moving))
+            choices: dict[str, Any] = {side: [held[n] for n in further] for side, held in sides}
             others = options.further.split(",") if name in CONTRASTS[1:] and options.further else []
             for metric in ["auto", *others]:
                 found = measured(images["T1"], moving[first], true, preset=options.preset, metric=metric, **choices)

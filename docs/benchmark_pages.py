@@ -138,7 +138,7 @@ def _contrasts(results: Results) -> str:
             f"{row['error_mm']:.3f}", f"{row['error_mm'] / same['error_mm']:.2f}", f"{row['p95_mm']:.2f}", row["folds"],
             f"{row['cpu_s']:.1f}",
         ])  # fmt: skip
-    heads = ["", "metric chosen", "by headers, mm", "after affine, mm", "error, mm", "/ T1 to T1", "95 %, mm"]
+    heads = ["", "metric", "by headers, mm", "after affine, mm", "error, mm", "/ T1 to T1", "95 %, mm"]
     return _grid([*heads, "folds", "CPU s"], rows)
 
 
