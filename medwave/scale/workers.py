@@ -12,6 +12,7 @@ import contextlib
 import itertools
 import pickle
 import secrets
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ ATTEMPTS = 4
 
 _AHEAD = 2
 _FEWEST_OPEN = 64
+_ASK_S = 1.0
+"""How long what the scheduler says of its workers counts: asking costs as much as a task that does nothing."""
 _FINAL = (InputError, GeometryError, DeviceError, MissingPackageError, OutputError)
 
 T = TypeVar("T")
@@ -116,9 +119,12 @@ class Workers:
         label = f"{name or function.__name__}-{secrets.token_hex(4)}"
         needs = [memory_bytes] * len(items) if isinstance(memory_bytes, int) else memory_bytes
         bounded = self._bounded(max(needs, default=0))
+        most, asked = self._open(), time.monotonic()
         try:
             while waiting or running:
-                for place in _taken(waiting, self._open() - len(running)):
+                if waiting and time.monotonic() - asked > _ASK_S:
+                    most, asked = self._open(), time.monotonic()
+                for place in _taken(waiting, most - len(running)):
                     resources = {"memory": float(needs[place[0]])} if bounded else None
                     future = self._submit(function, items[place[0]], place, label, resources)
                     running[future] = place

@@ -15,6 +15,7 @@ from typing import Any
 
 from medwave.core.errors import ClusterError, InputError, MedwaveError, OutputError
 from medwave.cubes import Box
+from medwave.cubes.plan import Triple
 from medwave.engine.fibres import CubeCount, blocks_within
 from medwave.scale import Workers
 from medwave.volumes import OmeZarrImage, level_shapes
@@ -95,12 +96,25 @@ def mask_on(
         small = iter(found)
     items = [(source, target, threshold, shard, [next(small) for _ in shard.blocks]) for shard in shards]
     fibre = sum(_all(workers, mask_shard, items, "mask"))
-    for path, method in ((source, "mean"), (target, "max")):
-        part = max(_LEVEL_BLOCK, size) if probability.files != probability.chunks else _LEVEL_BLOCK
-        for level, shape in list(enumerate(level_shapes(path)))[1:]:
-            parts = blocks_within(shape, size=(part,) * 3)
-            _all(workers, pyramid_part, [(path, level, (box,), method) for box in parts], f"level {level}")
+    part = max(_LEVEL_BLOCK, size) if probability.files != probability.chunks else _LEVEL_BLOCK
+    _fill_levels(workers, ((source, "mean"), (target, "max")), level_shapes(source), part)
     return fibre, pieces
+
+
+def _fill_levels(
+    workers: Workers, images: Sequence[tuple[str, str]], shapes: Sequence[Triple], part: int
+) -> None:  # fmt: skip
+    """Fill the coarser levels of images of one shape, a level of all of them at a time.
+
+    Levels that are one part each are filled by one task for each image: workers would wait for one another.
+    """
+    parts = [blocks_within(shape, size=(part,) * 3) for shape in shapes]
+    level = 1
+    while level < len(parts):
+        last = len(parts) if len(parts[level]) == 1 else level + 1
+        steps = [tuple((n, parts[n][k]) for n in range(level, last)) for k in range(len(parts[level]))]
+        _all(workers, pyramid_part, [(path, step, how) for path, how in images for step in steps], f"level {level}")
+        level = last
 
 
 def _all(

@@ -119,10 +119,10 @@ def mask_shard(item: tuple[str, str, float, Shard, Sequence[Small]]) -> int:
     return sum(mask_block(source, target, *each, threshold) for each in zip(shard.blocks, small, strict=True))
 
 
-def pyramid_part(item: tuple[str, int, tuple[Box, ...], str]) -> None:
-    """Fill boxes of a level of a pyramid from the level before."""
-    path, level, boxes, method = item
-    for box in boxes:
+def pyramid_part(item: tuple[str, Sequence[tuple[int, Box]], str]) -> None:
+    """Fill boxes of levels of a pyramid, each from the level before, in their order."""
+    path, steps, method = item
+    for level, box in steps:
         fill_level(path, level, box.slices, method=method)
 
 
