@@ -58,4 +58,6 @@ def run(
     """Run a configuration of a recipe, as python -m monai.bundle run does. Recipes are code: run those you trust."""
     from medwave.workflows.pipelines import parse_changes, run_pipeline
 
-    run_pipeline(name, config, parse_changes(settings or []))
+    output = run_pipeline(name, config, parse_changes(settings or []))
+    if output is not None:
+        typer.echo(f"results: {output}")

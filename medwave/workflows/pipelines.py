@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -97,8 +98,8 @@ def copy_pipeline(name: str, folder: StrPath) -> Path:
     return target
 
 
-def run_pipeline(name: str, config: str = "inference", changes: Mapping[str, Any] | None = None) -> None:
-    """Run a configuration of a recipe by MONAI, as ``python -m monai.bundle run`` does.
+def run_pipeline(name: str, config: str = "inference", changes: Mapping[str, Any] | None = None) -> str | None:
+    """Run a configuration of a recipe by MONAI, as ``python -m monai.bundle run`` does; returns its entry ``output``.
 
     Args:
         name: of the recipe, or a folder that holds one.
@@ -116,6 +117,7 @@ def run_pipeline(name: str, config: str = "inference", changes: Mapping[str, Any
         raise InputError(f"{folder.name}: no configuration is called {config}; there are {', '.join(known)}")
     from monai.bundle import ConfigWorkflow
 
+    logging.getLogger(ConfigWorkflow.__module__).setLevel(logging.ERROR)  # it tells of files that recipes do not use
     values = dict(changes or {})
     written = _read(path)
     if strangers := sorted({key.split("#")[0] for key in values} - written.keys()):
@@ -130,6 +132,8 @@ def run_pipeline(name: str, config: str = "inference", changes: Mapping[str, Any
     workflow.initialize()
     workflow.run()
     workflow.finalize()
+    output = values.get("output", written.get("output"))
+    return None if output is None else str(output)
 
 
 def recipe_options(kind: str, bundle_root: StrPath, recipe: str, changes: Mapping[str, Any] | None = None) -> Any:
