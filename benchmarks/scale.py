@@ -1,8 +1,9 @@
-"""What clusters bring and cost: two processes against one, the scheduler's overhead, and a plan for a large store.
+"""What clusters bring and cost: two processes against one, the scheduler's overhead; plan and memory of large volumes.
 
     python benchmarks/scale.py speed [--repeats 3]
     python benchmarks/scale.py overhead
     python benchmarks/scale.py plan
+    python benchmarks/scale.py convert
 
 ``speed`` runs the same segmentation, and the same cohort of registrations, on one local worker and on two, one thread
 each, in turns (one, two, two, one, ...), and compares the bytes. Workers are warm: the ratio is of the work, not of
@@ -11,6 +12,8 @@ tell whether it had: ``share`` is the part of a processor that each worker got w
 ``overhead`` sends tasks that do nothing, as many as 64 and 1024 workers with four tasks each have, and predicts from
 their rate and from measured task times how well so many workers would be used.
 ``plan`` lays out a sparse store of 4096x4096x2048 voxels and processes a region of it.
+``convert`` writes TIFFs of 0.27 and 1.07 GB page by page and measures `medwave convert-volume` on each, in a process of
+its own: its largest resident memory may not grow with the volume.
 Each prints a table and writes JSON to benchmarks/results.
 """
 
@@ -21,14 +24,17 @@ import datetime
 import hashlib
 import itertools
 import os
+import shutil
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _measure import machine
+import tifffile
+from _measure import Cost, last_line, machine, run_measured
 
 import medwave
 from medwave.core.files import write_json
@@ -37,7 +43,7 @@ from medwave.core.provenance import peak_rss_mb, versions
 from medwave.cubes import Box
 from medwave.engine import fibres
 from medwave.scale import Workers, open_workers
-from medwave.volumes import create_ome_zarr, write_volume
+from medwave.volumes import create_ome_zarr, open_stack, write_volume
 from medwave.workflows.cohort import register_cohort
 from medwave.workflows.cohort_items import cohort_pairs
 from medwave.workflows.options_cohort import CohortOptions
@@ -46,18 +52,21 @@ from medwave.workflows.segment_plan import plan_segmentation
 RESULTS = Path(__file__).parent / "results"
 TASKS_EACH = 4
 LARGE = (2048, 4096, 4096)
+PARTS = ("speed", "overhead", "plan", "convert")
+PAGE = (1024, 1024)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("speed", "overhead", "plan"))
+    parser.add_argument("part", choices=PARTS)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--task-seconds", type=float, default=300.0, help="of a task, for the prediction of overhead")
     options = parser.parse_args()
-    if options.part == "speed":
-        rows = speed(options.repeats)
-    else:
-        rows = overhead(options.task_seconds) if options.part == "overhead" else plan()
+    jobs: dict[str, Callable[[], list[dict[str, Any]]]] = {
+        "speed": lambda: speed(options.repeats), "overhead": lambda: overhead(options.task_seconds), "plan": plan,
+        "convert": convert,
+    }  # fmt: skip
+    rows = jobs[options.part]()
     for row in rows:
         print("  ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
                         for name, value in row.items()))  # fmt: skip
@@ -196,6 +205,47 @@ def plan() -> list[dict[str, Any]]:
             "region_cubes": result.cubes.predicted, "rss_end_mb": peak_rss_mb(),
         }  # fmt: skip
     return [row]
+
+
+def convert(pages: Sequence[int] = (128, 512), shard: int = 256) -> list[dict[str, Any]]:
+    """Memory of `medwave convert-volume` by the size of a TIFF and its packing."""
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for packed, count in itertools.product((None, "zlib"), pages):
+            source, store = folder / "volume.tif", folder / f"{packed}-{count}.ome.zarr"
+            _write_pages(source, count, packed)
+            cost = _measured(folder, "convert-volume", str(source), "-o", str(store), "--shard", str(shard))
+            with open_stack(store) as made, open_stack(source) as given:
+                box = (slice(count - 3, count), slice(500, 700), slice(500, 700))
+                same = bool((made.read(box) == given.read(box)).all())
+            shutil.rmtree(store)
+            rows.append({
+                "tiff": packed or "plain", "volume_mb": 2 * count * PAGE[0] * PAGE[1] / 1e6,
+                "shard_mb": 2 * shard**3 / 1e6, "peak_rss_mb": cost.peak_rss_mb, "cpu_s": cost.cpu_s, "same": same,
+            })  # fmt: skip
+    return rows
+
+
+def _write_pages(path: Path, count: int, packed: str | None) -> None:
+    rng = np.random.default_rng(0)
+    with tifffile.TiffWriter(path, bigtiff=True) as file:
+        for _ in range(count):
+            page = rng.integers(90, 120, PAGE, dtype=np.uint16)
+            file.write(page, compression=packed, contiguous=packed is None, metadata=None)
+
+
+def _measured(folder: Path, *words: str) -> Cost:
+    """A medwave command in a process of its own.
+
+    Raises:
+        SystemExit: when it fails.
+    """
+    log = folder / "log.txt"
+    cost = run_measured([sys.executable, "-m", "medwave", *words], threads=1, log=log)
+    if cost.exit_code:
+        raise SystemExit(f"medwave {words[0]}: exit code {cost.exit_code}: {last_line(log)}")
+    return cost
 
 
 if __name__ == "__main__":

@@ -162,10 +162,15 @@ def _mapped(path: Path, byte_order: str, series: tifffile.TiffPageSeries, roles:
     dtype = series.dtype.newbyteorder(byte_order)
     if series.dataoffset + math.prod(series.shape) * dtype.itemsize > path.stat().st_size:
         raise _cut(path, path.stat().st_size)
-    stored = np.memmap(path, dtype, "r", series.dataoffset, series.shape)
     kept = tuple(slice(None) if a in "ZYX" else (channel if a == "C" else 0) for a in roles)
     order = [a for a in roles if a in "ZYX"]
-    return stored[kept].transpose([order.index(a) for a in "ZYX"]).__getitem__
+    offset, shape = series.dataoffset, series.shape
+
+    def fetch(box: Box) -> npt.NDArray[Any]:
+        stored = np.memmap(path, dtype, "r", offset, shape)  # anew: pages that were read count as memory while mapped
+        return stored[kept].transpose([order.index(a) for a in "ZYX"])[box]
+
+    return fetch
 
 
 class TiffPages:

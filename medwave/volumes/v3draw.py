@@ -166,9 +166,8 @@ def _map_raw(path: Path, header: Header, channel: int) -> LazyVolume:
     check_channel(str(path), channel, channels)
     shape = check_shape(str(path), zyx)
     start = header.offset + channel * (header.payload // channels)
-    voxels = np.memmap(path, header.dtype, "r", start, shape)
 
     def fetch(box: Box) -> npt.NDArray[Any]:
-        return voxels[box]
+        return np.memmap(path, header.dtype, "r", start, shape)[box]  # anew: what was read counts while it is mapped
 
     return LazyVolume(path, shape, header.dtype, fetch, chunks=(1, *shape[1:]), channels=channels)
