@@ -3,6 +3,7 @@
 import itertools
 import struct
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from PIL import Image
 from stack_cases import DTYPES, boxes, reads_as, refused, shapes, volume
 
 from medwave.core.errors import GeometryError, InputError, MedwaveError, MissingFileError, VolumeFormatError
-from medwave.volumes import tiff
+from medwave.volumes import tiff, write_v3draw
 from medwave.volumes.lzw import lzw_decode
 from medwave.volumes.open import open_stack
 
@@ -316,3 +317,18 @@ def test_many_threads_read_one_volume(tmp_path):
     with ThreadPoolExecutor(4) as pool:
         for part, got in zip(parts * 8, pool.map(stack.read, parts * 8), strict=True):
             np.testing.assert_array_equal(got, values[part])
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the system does not list what is mapped")
+@pytest.mark.parametrize("name", ["a.tif", "a.v3draw"])
+def test_a_file_is_mapped_only_while_it_is_read(tmp_path, name):
+    """Pages that were read count as memory as long as the file is mapped: of a large file all in the end."""
+    image = np.arange(4 * 5 * 6, dtype=np.uint16).reshape(4, 5, 6)
+    path = tmp_path / name
+    if name.endswith("tif"):
+        tifffile.imwrite(path, image, imagej=True, metadata={"axes": "ZYX"})
+    else:
+        write_v3draw(path, image)
+    with open_stack(path) as volume:
+        np.testing.assert_array_equal(volume.read(), image)
+        assert str(path) not in Path("/proc/self/maps").read_text()
