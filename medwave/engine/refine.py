@@ -73,7 +73,8 @@ def _coarse(image: FloatVolume, factor: int) -> FloatVolume:
     if factor == 1:
         return image
     grid = Grid((image.shape[0], image.shape[1], image.shape[2]), np.eye(4))
-    return np.ascontiguousarray(coarsen(image, grid, (factor, factor, factor))[0], dtype=np.float32)
+    rows = np.ascontiguousarray(image, dtype=np.float32)  # sums of another memory order round otherwise
+    return coarsen(rows, grid, (factor, factor, factor))[0]
 
 
 def _level_weight(weight: FloatVolume, excluded: npt.NDArray[np.bool_] | None, factor: int, radius: int) -> FloatVolume:
