@@ -32,13 +32,15 @@ def _block_sums(start, stop, data, factors, scale, out):  # type: ignore[no-unty
                 for b in range(j * factors[1], (j + 1) * factors[1]):
                     row = plane[min(b, height - 1)]
                     for k in range(whole):
-                        total = np.float32(0)
+                        total = 0.0  # in float64, so that a flat image stays flat up to its border
                         for c in range(k * factors[2], (k + 1) * factors[2]):
                             total += row[c]
-                        into[k] += total
+                        into[k] += np.float32(total)
                     if whole < out.shape[2]:
+                        total = 0.0
                         for c in range(whole * factors[2], out.shape[2] * factors[2]):
-                            into[whole] += row[min(c, width - 1)]
+                            total += row[min(c, width - 1)]
+                        into[whole] += np.float32(total)
         for j in range(out.shape[1]):
             for k in range(out.shape[2]):
                 out[i, j, k] *= scale
