@@ -289,12 +289,13 @@ def _why_not(
 
     A search begins where both subjects meet, and they part again only where nothing holds them together.
     """
+    unlike = searched and score < _LEAST_SIMILARITY
     singular = np.linalg.svd(matrix[:3, :3], compute_uv=False)
-    if singular.max() > 2.0 or singular.min() < 0.5:
+    if (singular.max() > 2.0 or singular.min() < 0.5) and not unlike:
         return f"it stretches by {singular.min():.2f} to {singular.max():.2f}, beyond 0.5 to 2"
     inside = moving.grid.to_voxels(fixed.positions_mm @ matrix[:3, :3].T + matrix[:3, 3])
     share = float(((inside >= 0) & (inside <= np.asarray(moving.grid.shape) - 1)).all(axis=1).mean())
-    if share < 0.25 and not (searched and score < _LEAST_SIMILARITY):
+    if share < 0.25 and not unlike:
         return f"only {100 * share:.0f} % of the fixed subject falls inside the moving image"
     if score < _LEAST_SIMILARITY:
         return f"the images tell next to nothing about each other (normalised mutual information {score:.4f})"
