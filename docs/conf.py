@@ -38,6 +38,7 @@ nitpick_ignore_regex = [
     ("py:.*", r"medwave\.(workflows|engine|core|cli|scale)\..*"),  # not all of what passes between rooms has a page
     ("py:mod", r"medwave\..*"),  # modules have no pages of their own, their names have
     ("py:class", r"medwave\..*\.(CubeRow|Nearest|Samples|Network|Chapter|Embeddings|Record|LearnedKernels|Change)"),
+    ("py:(class|func)", r"medwave\..*\.(StoredField|stored_field|BrainFolder)"),
     ("py:(data|func)", r"medwave\..*\.(IGNORE|STEMS|automatic_threshold)"),
 ]
 

@@ -141,7 +141,7 @@ def write_boxed(path: StrPath, splits: Mapping[str, Sequence[BoxScene]], classes
 
 
 def synthetic_boxes(path: StrPath, shape: Sequence[int], counts: Mapping[str, int], *, seed: int, **how: Any) -> None:
-    """Write an array file of scenes of :func:`medwave.transforms.box_scenes.box_scene`.
+    """Write an array file of scenes of :func:`medwave.transforms.box_scene`.
 
     Args:
         path: the file, ``.npz``.

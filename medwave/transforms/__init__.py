@@ -7,6 +7,7 @@ _GRID = "medwave.transforms.neuron_grid"
 _LABELS = "medwave.transforms.neuron_labels"
 _LABEL_IMAGES = "medwave.transforms.label_images"
 _NEURONS = "medwave.transforms.neurons"
+_SCENES = "medwave.transforms.box_scenes"
 _RASTERISE = "medwave.transforms.rasterise"
 _SYNTHETIC = "medwave.transforms.synthetic"
 
@@ -28,6 +29,8 @@ __getattr__, __dir__ = exports(
         "random_affine": _SYNTHETIC,
         "random_diffeomorphism": _SYNTHETIC,
         "random_velocity": _SYNTHETIC,
+        "BoxScene": _SCENES,
+        "box_scene": _SCENES,
         "TracedImage": _GRID,
         "crop_box": _GRID,
         "made_smaller": _GRID,
