@@ -194,12 +194,6 @@ PAGES: dict[str, tuple[str, str, Callable[[Results], str]]] = {
         "same affine: `python benchmarks/registration.py --images FOLDER`.",
         _by_markdown("_registration_table"),
     ),
-    "registration-presets": (
-        "Registration, later presets",
-        "The same, measured again after the presets or the command were changed: `python benchmarks/registration.py "
-        "--images FOLDER --methods medwave-command,medwave-command-fast,greedy`.",
-        _by_markdown("_registration_table"),
-    ),
     "contrasts": (
         "Registration across contrasts",
         "The T1 of a head against its T1, T2 and FLAIR under a known transform: `python benchmarks/contrasts.py`.",
