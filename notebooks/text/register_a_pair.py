@@ -55,7 +55,7 @@ print(fixed.grid.describe())
 # Files would do as well: `medwave.register("fixed.nii.gz", "moving.nii.gz")`.
 
 # %%
-result = medwave.register(fixed, moving, preset="fast", threads=1, on_stage=print)
+result = medwave.register(fixed, moving, threads=1, on_stage=print)
 print("warnings:", result.warnings)
 
 # %% [markdown]
