@@ -23,7 +23,6 @@ import numpy.typing as npt
 from medwave import __version__
 from medwave.core.errors import GeometryError, InputError
 from medwave.core.files import StrPath, write_json
-from medwave.core.memory import freed_memory_kept
 from medwave.core.provenance import Stage, StageClock, fingerprint, versions
 from medwave.core.threads import limited_threads
 from medwave.cubes import Box
@@ -352,13 +351,12 @@ def _predict(
         predictor, job.plan, left, read=lambda box: job.volume.read(box.slices), shape=job.volume.shape,
         skip_empty=how.skip_empty, count=cubes,
     )  # fmt: skip
-    with freed_memory_kept():
-        for n, (block, probability) in enumerate(predicted, 1):
-            image.write(block.slices, as_bytes(probability))
-            store.finish(block)
-            if on_progress:
-                per_block = (time.monotonic() - began) / n
-                on_progress(BlockProgress(total - len(left) + n, total, per_block * (len(left) - n)))
+    for n, (block, probability) in enumerate(predicted, 1):
+        image.write(block.slices, as_bytes(probability))
+        store.finish(block)
+        if on_progress:
+            per_block = (time.monotonic() - began) / n
+            on_progress(BlockProgress(total - len(left) + n, total, per_block * (len(left) - n)))
 
 
 def _predict_on(

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from medwave.core.errors import InputError
-from medwave.core.memory import freed_memory_kept
 from medwave.core.provenance import fingerprint
 from medwave.core.threads import limited_threads
 from medwave.cubes import Box
@@ -31,8 +30,8 @@ from medwave.workflows.segment_store import as_bytes, mask_block
 
 _BYTES_PER_VOXEL = 14
 """Of a shard: sums, weights and their quotient in float32, and a block as bytes with its copies."""
-_PROCESS_BYTES = 2_600_000_000
-"""Libraries, network and the activations of one cube, with what is kept of them."""
+_PROCESS_BYTES = 2_000_000_000
+"""Libraries, network and the activations of one cube."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ def predict_shard(item: tuple[ShardWork, Shard]) -> CubeCount:
         MedwaveError: when the volume, the weights or the device are unusable here, or it cannot be written.
     """
     work, shard = item
-    with limited_threads(work.threads), freed_memory_kept():
+    with limited_threads(work.threads):
         tools, count = _tools(work), CubeCount()
         predicted = predict_fibres(
             tools.predictor, work.plan, [shard.box], read=lambda box: tools.volume.read(box.slices),
