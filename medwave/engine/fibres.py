@@ -19,6 +19,7 @@ Empty cubes
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from collections.abc import Iterable, Iterator
@@ -28,6 +29,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from medwave.core.errors import InputError
 from medwave.cubes import Box, CubePlan, assemble
@@ -148,7 +150,7 @@ class FibrePredictor:
 
     Args:
         model: gives logits ``(N, 2, D, H, W)`` of images ``(N, 1, D, H, W)``, such as
-            :class:`medwave.models.FibreNet`; it is moved to the device and set to evaluation.
+            :class:`medwave.models.FibreNet`; it is set to evaluation, and copied.
         scale: the intensities of the volume.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
         precision: ``"auto"``, ``"float32"`` or ``"bfloat16"``, as for :mod:`medwave.engine.predict`.
@@ -167,7 +169,7 @@ class FibrePredictor:
         self.device = usable_device(device)
         self.precision = resolved_precision(precision, self.device)
         layout = torch.channels_last_3d if self.precision == "bfloat16" or self.device.type == "cpu" else None
-        self.model = model.to(self.device).eval()
+        self.model = without_batch_norms(model.eval()).to(self.device)
         if layout is not None:
             self.model = self.model.to(memory_format=layout)
         self.scale = scale
@@ -190,6 +192,19 @@ class FibrePredictor:
             if not torch.isfinite(excess).all():
                 raise InputError("the network predicted values that are not finite: check the volume and the weights")
             yield probability
+
+
+def without_batch_norms(model: nn.Module) -> nn.Module:
+    """A copy for evaluation whose batch norms are part of the convolutions before them.
+
+    The same network but for rounding, and a pass over memory less per convolution.
+    """
+    copied = copy.deepcopy(model)
+    for stage in (module for module in copied.modules() if isinstance(module, nn.Sequential)):
+        for n, (first, second) in enumerate(itertools.pairwise(stage)):
+            if isinstance(first, nn.Conv3d) and isinstance(second, nn.BatchNorm3d):
+                stage[n], stage[n + 1] = fuse_conv_bn_eval(first, second), nn.Identity()
+    return copied
 
 
 def resolved_precision(precision: str, device: torch.device) -> str:

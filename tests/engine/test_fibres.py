@@ -20,8 +20,9 @@ from medwave.engine.fibres import (
     fibre_plan,
     is_empty,
     predict_fibres,
+    without_batch_norms,
 )
-from medwave.models import FibreNet, open_network
+from medwave.models import FibreNet, fibre_network, open_network
 from medwave.transforms.microscopy import IntensityScale
 
 SCALE = IntensityScale(100.0, 10.0)
@@ -156,6 +157,20 @@ def test_background_is_passed_over_and_faint_fibre_is_not():
     assert is_empty(zeroed, dot)
     dot[63, 63, 63] = 45
     assert not is_empty(zeroed, dot)
+
+
+def test_batch_norms_become_part_of_the_convolutions():
+    network = fibre_network("neuron_wavesnet_v4", width=2).double()
+    generator = torch.Generator().manual_seed(0)
+    for norm in (module for module in network.modules() if isinstance(module, torch.nn.BatchNorm3d)):
+        for tensor in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
+            tensor.data.uniform_(0.5, 2, generator=generator)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    folded = without_batch_norms(network.eval())
+    assert not any(isinstance(module, torch.nn.BatchNorm3d) for module in folded.modules())
+    image = torch.randn((1, 1, 32, 16, 48), generator=generator, dtype=torch.float64)
+    torch.testing.assert_close(folded(image), network(image), rtol=1e-9, atol=1e-9)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
 
 
 def test_skipping_changes_nothing_but_empty_cubes(bright_is_fibre):
