@@ -1,6 +1,7 @@
 """The commands as a person types them: what they print, write and import."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -152,3 +153,15 @@ def test_a_run_in_a_process_of_its_own_tells_its_stages(pair, tmp_path):
     assert done.returncode == 0, done.stderr
     stages = ["read", "affine", "prepare", "refine", "invert", "warp", "write"]
     assert done.stderr.splitlines() == [f"medwave: {stage}" for stage in stages]
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "1"), ("0", "0")])
+def test_torch_is_asked_for_large_pages_unless_the_user_says_otherwise(before, after):
+    script = (
+        "import os, sys\nfrom medwave.cli.app import main\nsys.argv = ['medwave', '--version']\n"
+        "try:\n    main()\nfinally:\n    print(os.environ['THP_MEM_ALLOC_ENABLE'])"
+    )
+    env = {name: value for name, value in os.environ.items() if name != "THP_MEM_ALLOC_ENABLE"}
+    env |= {} if before is None else {"THP_MEM_ALLOC_ENABLE": before}
+    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-1] == after
