@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -60,12 +62,18 @@ class LabelOverlap(nn.Module):
 
     @torch.no_grad()
     def shares(self, labels: Tensor, like: Tensor) -> Tensor:
-        """``(N, structures, D // 2, H // 2, W // 2)``: share of each structure around every second voxel."""
-        images = []
-        for structure in range(1, self.structures + 1):
-            image = (labels == structure).to(like)
-            for axis in range(3):
-                size, step, edge = ([n if a == axis else m for a in range(3)] for n, m in ((4, 1), (2, 1), (1, 0)))
-                image = F.avg_pool3d(image, size, step, edge)
-            images.append(image)
-        return torch.cat(images, dim=1)
+        """``(N, structures, D // 2, H // 2, W // 2)``: share of each structure around every second voxel.
+
+        Each of these cubes of four voxels is made of eight cubes of two, whose labels are counted once.
+        """
+        half = [n // 2 for n in labels.shape[2:]]
+        padded = F.pad(labels.long(), (1, 1) * 3)[(..., *(slice(2 * n + 2) for n in half))]
+        cells, kinds = [len(labels), *(n + 1 for n in half)], self.structures + 1
+        place = torch.arange(math.prod(cells), device=labels.device).view(cells) * kinds
+        for axis in range(1, 4):
+            place = place.repeat_interleave(2, axis)
+        counts = torch.bincount((place + padded[:, 0]).flatten(), minlength=math.prod(cells) * kinds)
+        shares = counts.view(*cells, kinds)[..., 1:].to(like).movedim(-1, 1) / 64
+        for axis in range(2, 5):
+            shares = shares.narrow(axis, 0, cells[axis - 1] - 1) + shares.narrow(axis, 1, cells[axis - 1] - 1)
+        return shares
