@@ -111,18 +111,22 @@ class LabelMapPairs(Dataset[Item]):
         spacing_mm: voxel size.
         varied: whether anatomy varies (deformation, pose, place of the cut). Without it every ordered pair comes in
             turn, aligned as well as centroids allow: to measure overlap on.
+        contrast: a kind of :func:`medwave.transforms.random_contrast` that both images of every pair
+            have, alike and without a head: the easier task. None draws each image's contrast, and heads, anew.
         seed: item ``i`` is drawn from ``(seed, i)`` alone.
 
     Raises:
-        InputError: when there are fewer than two maps, or they share too few structures.
+        InputError: when there are fewer than two maps, they share too few structures, or there is no such contrast.
     """
 
     def __init__(
         self, maps: Sequence[Volume], length: int, size: Shape3 = (80, 96, 80), *, spacing_mm: float = 2.0,
-        varied: bool = True, seed: int = 0,
+        varied: bool = True, contrast: str | None = None, seed: int = 0,
     ) -> None:  # fmt: skip
         if len(maps) < 2:
             raise InputError(f"a pair needs two label maps, got {len(maps)}")
+        random_contrast(seed=0, kind=contrast)
+        self.contrast = contrast
         self.maps, self.matrices = list(maps), common_space(maps)
         self.length, self.size, self.spacing_mm, self.varied, self.seed = length, size, spacing_mm, varied, seed
         self.numbers = np.zeros(_LABELS, dtype=np.uint8)
@@ -140,8 +144,8 @@ class LabelMapPairs(Dataset[Item]):
         rng = np.random.default_rng((self.seed, index))
         people = self._people(index, rng)
         pose, error = self._pose(rng)
-        with_head, fluid = rng.random() < _WITH_HEAD, rng.random() < 0.5
-        contrast = random_contrast(seed=rng)
+        with_head, fluid = rng.random() < _WITH_HEAD and self.contrast is None, rng.random() < 0.5
+        contrast = random_contrast(seed=rng, kind=self.contrast)
         item = {}
         for role, who, matrix in zip(("fixed", "moving"), people, (pose, pose @ error), strict=True):
             labels = self._labels(who, matrix, rng)
@@ -149,7 +153,7 @@ class LabelMapPairs(Dataset[Item]):
             shown = labels if with_head else strip_skull(labels, fluid=bool(fluid))
             image = image_of_labels(shown, contrast, seed=rng, spacing_mm=(self.spacing_mm,) * 3)
             item[role] = torch.from_numpy(image)[None]
-            if rng.random() > _SAME_CONTRAST:
+            if rng.random() > _SAME_CONTRAST and self.contrast is None:
                 contrast = random_contrast(seed=rng)
         return item
 

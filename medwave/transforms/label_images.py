@@ -47,18 +47,28 @@ _CONTRASTS = (("t1", 0.4), ("t2", 0.15), ("free", 0.45))
 _LARGEST_LABEL = 1024
 
 
-def random_contrast(*, seed: Seed) -> Float32Array:
+def random_contrast(*, seed: Seed, kind: str | None = None) -> Float32Array:
     """Mean intensity of every label, drawn at random: a table that a label map indexes.
 
     Left and right are alike. In 45 of 100 draws the mean of each structure is free in [0.05, 1]; in the others the
     tissues of the brain follow a T1- or T2-weighted image, loosely, and the structures their tissue.
 
+    Args:
+        seed: integer or generator.
+        kind: ``"t1"``, ``"t2"`` or ``"free"`` rather than a draw of these.
+
     Returns:
         ``(1024,)`` float32; background, label 0, is 0.
+
+    Raises:
+        InputError: for another kind.
     """
     rng = np.random.default_rng(seed)
     names, shares = zip(*_CONTRASTS, strict=True)
-    kind = str(rng.choice(names, p=shares))
+    if kind is None:
+        kind = str(rng.choice(names, p=shares))
+    elif kind not in names:
+        raise InputError(f"a contrast is one of {', '.join(names)}, got {kind!r}")
     means = rng.uniform(0.05, 1.0, _LARGEST_LABEL)
     for tissue, level in _SEQUENCES.get(kind, {}).items():
         ids = list(_TISSUES[tissue])

@@ -77,6 +77,10 @@ class TrainPairOptions:
         choices=("lncc", "mi"),
     )  # fmt: skip
     radius: int = option(4, "Radius of the window of the local correlation, in voxels.")
+    contrast: str = option(
+        "any", "Contrasts of made-up images: any, anew in each; or t1, alike in a pair, without a head: learnt sooner.",
+        choices=("any", "t1"),
+    )  # fmt: skip
     held_back: int = option(
         3, "How many label maps, or images where there is no Val, the last by name, are kept for validation."
     )

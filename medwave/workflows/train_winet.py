@@ -96,12 +96,16 @@ def _maps(options: TrainPairOptions) -> _Lesson:
     if len(maps) < options.held_back + 2:
         raise InputError(f"{options.label_maps}: holds {len(maps)} label maps; two more than are held back are needed")
     training, held = maps[: -options.held_back], maps[-options.held_back :]
-    data = LabelMapPairs(training, _items(options), options.size, spacing_mm=options.spacing_mm, seed=options.seed)
+    contrast = None if options.contrast == "any" else options.contrast
+    data = LabelMapPairs(
+        training, _items(options), options.size, spacing_mm=options.spacing_mm, contrast=contrast, seed=options.seed
+    )
     validation = LabelMapPairs(
         held, options.validation_pairs, options.validation_size, spacing_mm=options.spacing_mm, varied=False,
-        seed=options.seed + _VALIDATION_SEED,
+        contrast=contrast, seed=options.seed + _VALIDATION_SEED,
     )  # fmt: skip
-    about = f"images made up from {len(training)} label maps of {Path(options.label_maps).name}"
+    kind = "" if contrast is None else f"{contrast} "
+    about = f"{kind}images made up from {len(training)} label maps of {Path(options.label_maps).name}"
     return _Lesson(data, list(DataLoader(validation)), _overlap, about)
 
 

@@ -108,6 +108,27 @@ def test_every_ordered_pair_comes_in_turn_where_anatomy_does_not_vary(maps):
     assert all(fixed != moving for fixed, moving in labels)
 
 
+def means(item, role):
+    """Of the image in each structure that both label maps show."""
+    fixed, moving = (item[f"{name}_labels"].numpy()[0] for name in ("fixed", "moving"))
+    return ndimage.mean(item[role].numpy()[0], item[f"{role}_labels"].numpy()[0], np.intersect1d(fixed, moving)[1:])
+
+
+def test_a_chosen_contrast_is_alike_in_a_pair_and_shows_no_head(maps):
+    alike, drawn = (LabelMapPairs(maps, 12, SIZE, spacing_mm=3.0, contrast=kind, seed=1) for kind in ("t1", None))
+    likeness = [[np.corrcoef(means(p, "fixed"), means(p, "moving"))[0, 1] for p in map(data.__getitem__, range(12))]
+                for data in (alike, drawn)]  # fmt: skip
+    assert min(likeness[0]) > 0.7
+    assert min(likeness[1]) < 0.5
+    pairs = map(alike.__getitem__, range(12))
+    assert max(float(p["fixed"][p["fixed_labels"] == 0].max()) for p in pairs) < 0.02  # nothing but the structures
+
+
+def test_a_contrast_that_does_not_exist_is_refused(maps):
+    with pytest.raises(InputError, match="one of t1, t2, free, got 'pd'"):
+        LabelMapPairs(maps, 1, SIZE, contrast="pd")
+
+
 def test_files_are_read_in_ras_order_and_cropped(tmp_path, maps):
     for n, volume in enumerate(maps):
         flipped = volume.grid.affine @ np.diag([-1, 1, 1, 1.0])
