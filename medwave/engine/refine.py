@@ -5,6 +5,7 @@ of the warped image is smoothed (``update_sigma``: fluid regularisation), scaled
 ``step_voxels``, and composed, ``u <- u o (id + d) + d``; the field is then smoothed lightly (``field_sigma``: elastic
 regularisation). Steps of at most half a voxel compose to an invertible map, and coarse scales carry more elastic
 smoothing than fine ones. (Vercauteren et al., NeuroImage 45:S61-S72, 2009, doi 10.1016/j.neuroimage.2008.10.040.)
+Folds that are left are smoothed away at the end (:func:`medwave.engine.unfold.unfold`).
 
 Fields are ``(3, D, H, W)`` float32 in voxels of the grid they are handed on, pull-back. The loop runs on compiled
 loops (:class:`medwave.engine.loops.CpuLoops`) or on torch operators
@@ -27,6 +28,7 @@ from medwave.core.threads import run_slabs
 from medwave.engine.loops import CpuLoops, Level, Loops, converged, metric_at
 from medwave.engine.pyramid import coarsen
 from medwave.engine.refine_terms import Channel, FurtherChannels, LandmarkPull, Landmarks
+from medwave.engine.unfold import unfold
 from medwave.fields.kernels import enlarge_slab
 
 FloatVolume = npt.NDArray[np.float32]
@@ -157,7 +159,7 @@ def refine(
         histories.append(history)
     if field is None:
         raise InputError("refinement needs at least one level")
-    field = run.displacement(field)
+    field = unfold(run.displacement(field))
     return Refinement(resize_field(field, fixed.shape, levels[-1].factor), histories)
 
 
