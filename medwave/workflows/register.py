@@ -20,6 +20,7 @@ import numpy.typing as npt
 from medwave.core.errors import DeviceError, GeometryError, InputError
 from medwave.core.files import StrPath
 from medwave.core.geometry import Float64Array, Volume
+from medwave.core.memory import freed_memory_kept
 from medwave.core.provenance import Stage, StageClock
 from medwave.core.threads import limited_threads
 from medwave.engine.affine import AffineResult, align
@@ -196,7 +197,7 @@ def register(
     if options.formulation == "wavelet":
         import torch  # noqa: F401  before threads are limited
 
-    with limited_threads(options.threads):
+    with limited_threads(options.threads), freed_memory_kept():
         with stage("read"):
             inputs = _load(
                 fixed, moving, fixed_labels, moving_labels, mask_fixed, mask_moving, lesion_fixed, lesion_moving, init

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from medwave import __version__
 from medwave.core.files import StrPath, write_json
 from medwave.core.geometry import Grid, Volume
+from medwave.core.memory import freed_memory_kept
 from medwave.core.provenance import StageClock, fingerprint, versions
 from medwave.metrics.registration import dice, folding, inverse_consistency_mm, log_jacobian_sd
 from medwave.reports.registration import FigureOfMerit, RegistrationReport, write_registration_report
@@ -53,7 +54,7 @@ def save_registration(
     Returns:
         The path of ``report.html``.
     """
-    with result_folder(folder, "transform") as path:
+    with result_folder(folder, "transform") as path, freed_memory_kept():
         (path / MARK).unlink(missing_ok=True)
         true_error = true_error_mm, true_error_mean_mm
         return _save(result, path, inputs or {}, command_line, *true_error, clock or StageClock(), request)
