@@ -250,6 +250,37 @@ def warp_through(start, stop, image, field, matrix, out):  # type: ignore[no-unt
 
 
 @_compile
+def _reach(start, step, size, first, last):  # type: ignore[no-untyped-def]
+    """Of the steps k in ``[first, last)`` those for which ``start + k step`` lies in ``[-0.5, size - 0.5]``."""
+    while first < last and not (-0.5 <= start + first * step <= size - 0.5):
+        first += 1
+    while last > first and not (-0.5 <= start + (last - 1) * step <= size - 0.5):
+        last -= 1
+    return first, last
+
+
+@_compile
+def warp_linear(start, stop, image, matrix, out):  # type: ignore[no-untyped-def]
+    """:func:`warp_through` without a field: ``out(p) = image(M p)``. A row of voxels meets the image in one piece."""
+    depth, height, width = image.shape
+    for i in range(start, stop):
+        for j in range(out.shape[1]):
+            z0 = matrix[0, 0] * i + matrix[0, 1] * j + matrix[0, 3]
+            y0 = matrix[1, 0] * i + matrix[1, 1] * j + matrix[1, 3]
+            x0 = matrix[2, 0] * i + matrix[2, 1] * j + matrix[2, 3]
+            first, last = _reach(z0, matrix[0, 2], depth, 0, out.shape[2])
+            first, last = _reach(y0, matrix[1, 2], height, first, last)
+            first, last = _reach(x0, matrix[2, 2], width, first, last)
+            row = out[i, j]
+            row[:] = np.float32(0)
+            for k in range(first, last):
+                d, d1, z = _cell(np.float32(min(max(z0 + k * matrix[0, 2], 0.0), depth - 1.0)), depth)
+                h, h1, y = _cell(np.float32(min(max(y0 + k * matrix[1, 2], 0.0), height - 1.0)), height)
+                w, w1, x = _cell(np.float32(min(max(x0 + k * matrix[2, 2], 0.0), width - 1.0)), width)
+                row[k] = _mixed(image, d, d1, z, h, h1, y, w, w1, x)
+
+
+@_compile
 def nearest_through(start, stop, labels, field, matrix, out):  # type: ignore[no-untyped-def]
     """``out(p) = labels(M (p + field(p)))``, nearest voxel (halves up), zero outside; any dtype."""
     depth, height, width = labels.shape

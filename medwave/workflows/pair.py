@@ -18,7 +18,7 @@ from medwave.core.geometry import Float64Array, Grid, Volume
 from medwave.core.orientation import canonical_axes, invert_axes, reorient, reorient_grid, reorient_vectors
 from medwave.core.threads import run_slabs
 from medwave.engine.pyramid import coarsen, foreground
-from medwave.fields.kernels import nearest_through, warp_through
+from medwave.fields.kernels import nearest_through, warp_linear, warp_through
 
 FloatVolume = npt.NDArray[np.float32]
 _MARGIN_VOXELS = 10
@@ -54,16 +54,19 @@ class WorkingPair:
         """A displacement on the working grid as one on the fixed file's grid, in its voxels; zero outside."""
         axes = canonical_axes(self.native.affine)
         canonical = reorient_grid(self.native, *axes)
-        if self.offset is not None:
-            full = np.zeros((3, *canonical.shape), dtype=np.float32)
-            box = tuple(slice(o, o + n) for o, n in zip(self.offset, self.grid.shape, strict=True))
-            full[(slice(None), *box)] = field
-            self._taper(full[(slice(None), *box)], canonical)
-        else:
+        permutation, flips = invert_axes(*axes)
+        if self.offset is None:
             tapered = field.copy()
             self._taper(tapered, canonical)
-            full = _resample_vectors(tapered, self.grid, canonical)
-        return reorient_vectors(full, *invert_axes(*axes))
+            return reorient_vectors(_resample_vectors(tapered, self.grid, canonical), permutation, flips)
+        full = np.zeros((3, *self.native.shape), dtype=np.float32)
+        box = tuple(slice(o, o + n) for o, n in zip(self.offset, self.grid.shape, strict=True))
+        for component, old in enumerate(permutation):
+            turned = np.flip(full[component], tuple(axis for axis in range(3) if flips[axis]))
+            place = turned.transpose(np.argsort(permutation).tolist())[box]  # where the working grid lies, in its order
+            np.multiply(field[old], -1 if flips[component] else 1, out=place)
+            self._taper(place[None], canonical)
+        return full
 
     def subject_on_native(self) -> npt.NDArray[np.bool_]:
         """The foreground of the fixed image on the fixed file's grid."""
@@ -99,11 +102,13 @@ def resample(
         grid: where the result lies.
         displacement_voxels: u, ``(3, D, H, W)`` in voxels of the grid; none for the affine alone.
     """
-    field = np.zeros((3, *grid.shape), dtype=np.float32) if displacement_voxels is None else displacement_voxels
     voxels = np.ascontiguousarray((np.linalg.inv(volume.grid.affine) @ matrix @ grid.affine)[:3])
     out = np.empty(grid.shape, dtype=np.float32)
     data = np.ascontiguousarray(volume.data, dtype=np.float32)
-    run_slabs(warp_through, grid.shape[0], data, np.ascontiguousarray(field), voxels, out)
+    if displacement_voxels is None:
+        run_slabs(warp_linear, grid.shape[0], data, voxels, out)
+    else:
+        run_slabs(warp_through, grid.shape[0], data, np.ascontiguousarray(displacement_voxels), voxels, out)
     return out
 
 
