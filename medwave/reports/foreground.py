@@ -117,10 +117,24 @@ def close_clefts(inside: BoolArray, radius_mm: float, spacing_mm: Float64Array) 
     padded = np.pad(inside, [(p, p) for p in pad])
     if not padded.any():
         return inside
-    grown = ndimage.distance_transform_edt(~padded, sampling=spacing_mm) <= radius_mm
-    closed = ndimage.distance_transform_edt(grown, sampling=spacing_mm) > radius_mm
+    closed = ~_grown(~_grown(padded, radius_mm, spacing_mm), radius_mm, spacing_mm)
     filled = ndimage.binary_fill_holes(closed | padded)
     return filled[tuple(slice(p, p + n) for p, n in zip(pad, inside.shape, strict=True))]
+
+
+def _grown(mask: BoolArray, radius_mm: float, spacing_mm: Float64Array) -> BoolArray:
+    """The mask and all within a ball about its voxels: a union of copies, fewer than a distance transform costs."""
+    reach = [int(radius_mm / s) for s in spacing_mm]
+    padded = np.pad(mask, [(r, r) for r in reach])
+    grown = mask.copy()
+    for a, b in np.ndindex(2 * reach[0] + 1, 2 * reach[1] + 1):
+        left = radius_mm**2 - ((a - reach[0]) * spacing_mm[0]) ** 2 - ((b - reach[1]) * spacing_mm[1]) ** 2
+        if left < 0:
+            continue
+        half = int(np.sqrt(left) / spacing_mm[2])
+        for c in range(reach[2] - half, reach[2] + half + 1):
+            grown |= padded[a : a + mask.shape[0], b : b + mask.shape[1], c : c + mask.shape[2]]
+    return grown
 
 
 def finite(cut: Array) -> FloatArray:

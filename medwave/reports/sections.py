@@ -79,6 +79,7 @@ class Sections:
         start = np.clip(np.floor(low - pad), 0, shape - 1).astype(int)
         stop = np.clip(np.ceil(high + pad), start + 1, shape).astype(int)
         self.spacing_mm = spacing
+        self._bodies: dict[Section, npt.NDArray[np.bool_]] = {}
         self.items = tuple(self._section(plane, start, stop, height_px) for plane in PLANES)
 
     def _section(
@@ -130,8 +131,10 @@ class Sections:
 
     def body(self, section: Section) -> npt.NDArray[np.bool_]:
         """Which pixels show the subject: clefts between its parts and holes in them belong to it; picture size."""
-        cut = self.subject.body(section.axis, section.index, (section.columns, section.rows))
-        return enlarge(cut.T[::-1], section) > 0.5
+        if section not in self._bodies:
+            cut = self.subject.body(section.axis, section.index, (section.columns, section.rows))
+            self._bodies[section] = enlarge(cut.T[::-1], section) > 0.5
+        return self._bodies[section]
 
     def displacement(self, displacement: npt.NDArray[np.floating], section: Section) -> FloatArray:
         """The cut ``(3, rows, columns)`` of a field in voxels, components along the canonical axes."""
