@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 from report_cases import ORIENTATIONS, ball, stored, stored_field, volume
+from scipy import ndimage
 
 from medwave.core.geometry import Grid, Volume
 from medwave.reports.foreground import Foreground, close_clefts, keep_large_parts, otsu_threshold
@@ -170,6 +171,20 @@ def test_closing_joins_what_is_near_and_leaves_what_is_far():
     assert not closed[22:28].any()
     assert closed[bars].all()
     assert not close_clefts(np.zeros((5, 5, 5), bool), 2.0, np.ones(3)).any()
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (1.0, 1.5, 2.0), (0.7, 3.0, 1.0)])
+def test_clefts_are_closed_as_by_distances(spacing):
+    inside = ndimage.gaussian_filter(np.random.default_rng(2).random((30, 24, 27)), 1.5) > 0.52
+    radius, spacing = 3.0, np.array(spacing)
+    pad = [int(np.ceil(radius / s)) + 1 for s in spacing]
+    padded = np.pad(inside, [(p, p) for p in pad])
+    grown = ndimage.distance_transform_edt(~padded, sampling=spacing) <= radius
+    closed = ndimage.distance_transform_edt(grown, sampling=spacing) > radius
+    filled = ndimage.binary_fill_holes(closed | padded)
+    expected = filled[tuple(slice(p, p + n) for p, n in zip(pad, inside.shape, strict=True))]
+    assert expected.sum() > inside.sum() > 0
+    np.testing.assert_array_equal(close_clefts(inside, radius, spacing), expected)
 
 
 @pytest.mark.parametrize("data", [np.zeros((9, 9, 9)), np.full((3, 1, 5), 7.0), np.full((4, 4, 4), np.nan)])

@@ -127,3 +127,15 @@ def test_sampling_through_a_displacement_moves_content_the_other_way():
     field = np.zeros((3, *SHAPE), np.float32)
     field[1] = 2
     assert np.argwhere(resample(image, np.eye(4), image.grid, field) > 0.5).tolist() == [[20, 18, 20]]
+
+
+@pytest.mark.parametrize("shape", [SHAPE, (17, 60, 31)])
+def test_a_matrix_alone_samples_as_with_a_field_of_zeros(shape):
+    rng = np.random.default_rng(5)
+    image = Volume(rng.random(SHAPE, dtype=np.float32), Grid(SHAPE, np.diag([1.0, 1.2, 0.9, 1.0])))
+    grid = Grid(shape, np.eye(4))
+    turned = np.eye(4) + np.pad(0.2 * rng.standard_normal((3, 3)), (0, 1))
+    turned[:3, 3] = [3.0, -4.0, 2.0]
+    for matrix in (np.eye(4), np.diag([-1.0, 1.0, 1.0, 1.0]), turned):
+        alone, through = resample(image, matrix, grid), resample(image, matrix, grid, np.zeros((3, *shape), np.float32))
+        np.testing.assert_allclose(alone, through, atol=1e-5)
