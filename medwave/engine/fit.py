@@ -83,7 +83,7 @@ class FitOptions:
 
 @dataclass(frozen=True)
 class FitResult:
-    """What training ended with: the best score, its epoch, and the file of the best weights."""
+    """What training ended with: the best score, the last epoch that had it, and the file of that epoch's weights."""
 
     best_score: float
     best_epoch: int
@@ -239,7 +239,7 @@ class _Run:
             trainer.add_event_handler(events.EPOCH_COMPLETED, self._end_epoch, log)
             if start < self.options.epochs:
                 trainer.run()
-        best = max(range(len(self.history)), key=self.history.__getitem__)
+        best = max(range(len(self.history)), key=lambda epoch: (self.history[epoch], epoch))  # as _keep does
         return FitResult(self.history[best], best + 1, self.folder / "best.safetensors", tuple(self.history))
 
     def _begin_epoch(self, engine: Any) -> None:

@@ -67,6 +67,16 @@ class Stopped(Exception):
     pass
 
 
+def test_of_epochs_with_equal_scores_the_last_is_named_and_kept(tmp_path):
+    result = fit(Small(), Edges(), loss, lambda network: 0.5, tmp_path, options=OPTIONS)
+    assert result.best_epoch == OPTIONS.epochs
+    last = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["average"]
+    best = Small()
+    load_weights(best, result.weights)
+    for name, tensor in best.state_dict().items():
+        assert torch.equal(tensor, last[f"module.{name}"])
+
+
 def test_a_resumed_run_ends_with_the_same_weights(tmp_path):
     whole, expected = train(tmp_path / "whole")
 
