@@ -1,14 +1,18 @@
 """What clusters bring and cost: two processes against one, the scheduler's overhead; plan and memory of large volumes.
 
-    python benchmarks/scale.py speed [--repeats 3]
+    python benchmarks/scale.py speed --job segment [--repeats 1]
+    python benchmarks/scale.py speed --job batch [--repeats 3]
     python benchmarks/scale.py overhead
     python benchmarks/scale.py plan
     python benchmarks/scale.py convert
 
-``speed`` runs the same segmentation, and the same cohort of registrations, on one local worker and on two, one thread
+``speed`` runs the same segmentation, or the same cohort of registrations, on one local worker and on two, one thread
 each, in turns (one, two, two, one, ...), and compares the bytes. Workers are warm: the ratio is of the work, not of
 starting processes. Its machine has to have two processors to itself; CPU seconds of the workers beside the wall time
-tell whether it had: ``share`` is the part of a processor that each worker got while it worked.
+tell whether it had: ``share`` is the part of a processor that each worker got, ``busy`` the part of the time that it
+was in a task. Where ``share`` is less, others had the processor; what ``busy`` lacks, workers waited for the command.
+``cpu_ratio`` is what the work took on two against one: above 1 where they share caches and memory. Repeated on one day
+it adds rows.
 ``overhead`` sends tasks that do nothing, as many as 64 and 1024 workers with four tasks each have, and predicts from
 their rate and from measured task times how well so many workers would be used.
 ``plan`` lays out a sparse store of 4096x4096x2048 voxels and processes a region of it.
@@ -23,6 +27,7 @@ import argparse
 import datetime
 import hashlib
 import itertools
+import json
 import os
 import shutil
 import sys
@@ -53,74 +58,88 @@ RESULTS = Path(__file__).parent / "results"
 TASKS_EACH = 4
 LARGE = (2048, 4096, 4096)
 PARTS = ("speed", "overhead", "plan", "convert")
+JOBS = ("segment", "batch")
 PAGE = (1024, 1024)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=PARTS)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--job", choices=JOBS, default="segment", help="of speed")
+    parser.add_argument("--repeats", type=int, default=1, help="of speed: runs on one worker and on two")
     parser.add_argument("--task-seconds", type=float, default=300.0, help="of a task, for the prediction of overhead")
     options = parser.parse_args()
     jobs: dict[str, Callable[[], list[dict[str, Any]]]] = {
-        "speed": lambda: speed(options.repeats), "overhead": lambda: overhead(options.task_seconds), "plan": plan,
-        "convert": convert,
+        "speed": lambda: speed(options.job, options.repeats), "overhead": lambda: overhead(options.task_seconds),
+        "plan": plan, "convert": convert,
     }  # fmt: skip
     rows = jobs[options.part]()
     for row in rows:
         print("  ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
                         for name, value in row.items()))  # fmt: skip
-    write_json(RESULTS / f"scale-{options.part}-{datetime.date.today()}.json", {
-        "machine": machine(), "versions": versions(), "load": os.getloadavg(), "rows": rows,
+    name = f"speed-{options.job}" if options.part == "speed" else options.part
+    path = RESULTS / f"scale-{name}-{datetime.date.today()}.json"
+    before = json.loads(path.read_text())["rows"] if options.part == "speed" and path.exists() else []
+    write_json(path, {
+        "machine": machine(), "versions": versions(), "load": os.getloadavg(), "rows": before + rows,
     })  # fmt: skip
 
 
-def speed(repeats: int) -> list[dict[str, Any]]:
-    """Wall and CPU seconds of both jobs on one worker and on two, and the median of the paired ratios."""
-    rows = []
-    with tempfile.TemporaryDirectory() as folder, open_workers("local:1", threads=1) as one, \
+def speed(name: str, repeats: int) -> list[dict[str, Any]]:
+    """Wall and CPU seconds of a job on one worker and on two, and the median of the paired ratios."""
+    from distributed import get_task_stream
+
+    with tempfile.TemporaryDirectory() as place, open_workers("local:1", threads=1) as one, \
             open_workers("local:2", threads=1) as two:  # fmt: skip
-        for name, job in (("segment", _segmentation(Path(folder))), ("batch", _cohort(Path(folder)))):
-            for workers in (one, two):
-                job(workers, Path(folder) / f"warm-{name}-{workers.slots()}")
-            pairs, digests, shares = [], set(), []
-            for turn in range(repeats):
-                spent = {}
-                for workers in (one, two) if turn % 2 == 0 else (two, one):
-                    out = Path(folder) / f"{name}-{turn}-{workers.slots()}"
-                    cpu, began = _cpu_seconds(workers), time.perf_counter()
-                    digests.add(job(workers, out))
-                    wall = time.perf_counter() - began
-                    spent[workers.slots()] = wall
-                    shares.append((workers.slots(), (_cpu_seconds(workers) - cpu) / wall / workers.slots()))
-                pairs.append(spent[1] / spent[2])
-            rows.append({
-                "job": name, "ratio": float(np.median(pairs)), "ratios": [round(p, 3) for p in pairs],
-                "same_bytes": len(digests) == 1,
-                "share_one": float(np.mean([s for n, s in shares if n == 1])),
-                "share_two": float(np.mean([s for n, s in shares if n == 2])),
-            })  # fmt: skip
-    return rows
+        folder = Path(place)
+        job = {"segment": _segmentation, "batch": _cohort}[name](folder)
+        for workers in (one, two):
+            job(workers, folder / f"warm-{workers.slots()}", True)
+        wall: dict[int, list[float]] = {1: [], 2: []}
+        cpu: dict[int, list[float]] = {1: [], 2: []}
+        busy: dict[int, list[float]] = {1: [], 2: []}
+        digests = set()
+        for turn in range(repeats):
+            for workers in (one, two) if turn % 2 == 0 else (two, one):
+                spent, count = _cpu_seconds(workers), workers.slots()
+                with get_task_stream(client=workers.client) as tasks:
+                    began = time.perf_counter()
+                    digests.add(job(workers, folder / f"{turn}-{count}", False))
+                    wall[count].append(time.perf_counter() - began)
+                cpu[count].append(_cpu_seconds(workers) - spent)
+                steps = [step for task in tasks.data for step in task["startstops"]]
+                busy[count].append(sum(step["stop"] - step["start"] for step in steps))
+    ratios = [a / b for a, b in zip(wall[1], wall[2], strict=True)]
+    return [{
+        "job": name, "ratio": float(np.median(ratios)), "ratios": [round(ratio, 3) for ratio in ratios],
+        "same_bytes": len(digests) == 1, "wall_one_s": float(np.mean(wall[1])), "cpu_ratio": sum(cpu[2]) / sum(cpu[1]),
+        "share_one": sum(cpu[1]) / sum(wall[1]), "share_two": sum(cpu[2]) / sum(wall[2]) / 2,
+        "busy_one": sum(busy[1]) / sum(wall[1]), "busy_two": sum(busy[2]) / sum(wall[2]) / 2,
+    }]  # fmt: skip
 
 
-def _segmentation(folder: Path) -> Callable[[Workers, Path], str]:
-    """A volume of eight shards with fibres everywhere, in cubes of 64 voxels, so that a run takes seconds."""
+def _segmentation(folder: Path) -> Callable[[Workers, Path, bool], str]:
+    """A volume of 24 shards with fibres everywhere, in cubes of 64 voxels: two minutes on one worker, not the hours of
+    one with 24 shards of 512 voxels. The smaller one, to begin with, has two shards."""
     fibres.CUBE_VOXELS = 64**3
     rng = np.random.default_rng(0)
-    image = rng.normal(100, 10, (64, 64, 1024))
+    image = rng.normal(100, 10, (64, 64, 24 * 256))
     image[30:34, 4::19] += 150
     store = create_ome_zarr(folder / "image.ome.zarr", image.shape, np.uint16)
     store.write([slice(None)] * 3, image.clip(0).astype(np.uint16))
 
-    def job(workers: Workers, out: Path) -> str:
-        result = medwave.segment(store.path, out, workers=workers, threads=1, overlap=16, shard=128)
+    def job(workers: Workers, out: Path, small: bool) -> str:
+        region = ":,:,0:512" if small else None
+        result = medwave.segment(
+            store.path, out, workers=workers, threads=1, overlap=16, shard=256, region=region
+        )  # fmt: skip
         return _digest(result.probability, result.mask)
 
     return job
 
 
-def _cohort(folder: Path) -> Callable[[Workers, Path], str]:
-    """Eight pairs of small heads, registered to the end."""
+def _cohort(folder: Path) -> Callable[[Workers, Path, bool], str]:
+    """Eight pairs of small heads, registered to the end; to begin with, two of them."""
     grid = Grid((48, 56, 48), np.diag([4.0, 4, 4, 1]))
     names = []
     for number in range(8):
@@ -130,9 +149,10 @@ def _cohort(folder: Path) -> Callable[[Workers, Path], str]:
         names.append(f"b{number}.nii.gz")
     rows = [f"{a},{b}" for a, b in zip(names, names[1:] + names[:1], strict=True)]
     (folder / "pairs.csv").write_text("\n".join(["fixed,moving", *rows]) + "\n")
-    items = cohort_pairs(folder / "pairs.csv")
+    pairs = cohort_pairs(folder / "pairs.csv")
 
-    def job(workers: Workers, out: Path) -> str:
+    def job(workers: Workers, out: Path, small: bool) -> str:
+        items = pairs[:2] if small else pairs
         outcomes = register_cohort(items, out, options=CohortOptions(threads=1, preset="fast"), workers=workers)
         if any(outcome.error for outcome in outcomes):
             raise SystemExit(outcomes[0].error)

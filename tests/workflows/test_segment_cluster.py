@@ -166,6 +166,12 @@ def test_every_block_is_in_one_shard():
             assert [(b - 1) // 256 for b in block.stop] == corner
 
 
+def test_the_smallest_shard_begins_last(run, workers):
+    result = run(workers=workers, region=":,:,200:600")  # shards of 56, 256 and 88 voxels
+    first_written = (result.folder / JOURNAL).read_text().splitlines()[0]
+    assert first_written != "0 0 200"
+
+
 def test_shards_are_whole_blocks(run):
     for size in (0, 100, 200):
         with pytest.raises(InputError, match="multiple of 128"):
