@@ -94,7 +94,7 @@ class TrainPairOptions:
     epochs: int = option(60, "Epochs; after each the network is validated and the state written.")
     steps: int = option(100, "Steps of an epoch.")
     batch: int = option(1, "Pairs of a step.")
-    learning_rate: float = option(1e-3, "Highest learning rate; it warms up over an epoch.")
+    learning_rate: float = option(3e-4, "Highest learning rate; it warms up over an epoch.")
     schedule: str = option("cosine", "How the rate falls: cosine or constant.", choices=("cosine", "constant"))
     weight_decay: float = option(0.0, "Weight decay of the kernels.")
     average: float = option(0.99, "Decay of the moving average of the weights, which is what is kept.")

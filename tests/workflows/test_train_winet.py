@@ -60,6 +60,21 @@ def test_the_loss_teaches_a_network_to_align_a_pair(folder):
         assert folding(network(pair["moving"], pair["fixed"])[0].numpy()).count == 0
 
 
+def test_a_step_at_the_highest_rate_does_not_tear_the_field(folder):
+    """At a rate of 0.001 the first step moves voxels by a dozen voxels, and training begins by undoing that."""
+    options = TrainPairOptions()
+    pair = next(iter(DataLoader(LabelMapPairs(read_label_maps(folder), 1, (32, 32, 32), spacing_mm=3.0))))
+    torch.manual_seed(0)
+    network = WiNet(options.width, diffeomorphic=True)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=options.learning_rate)
+    before = predicted_field(network, pair)
+    training_loss(options)(before, pair).backward()
+    optimiser.step()
+    with torch.no_grad():
+        change = (predicted_field(network, pair) - before).abs().max()
+    assert 0.1 < change < 5
+
+
 def test_the_weights_open_and_say_what_they_were_trained_on(folder, tmp_path):
     starts, losses = [], []
     result = train_winet(
