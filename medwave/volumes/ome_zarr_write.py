@@ -324,11 +324,19 @@ def _reduce(values: npt.NDArray[Any], factor: Sequence[int], method: str) -> npt
     """Each voxel from its ``factor`` block; a block that the border cuts is filled up with its last values."""
     short = [(0, -n % f) for n, f in zip(values.shape, factor, strict=True)]
     whole = np.pad(values, short, mode="edge") if np.any(short) else values
-    (z, fz), (y, fy), (x, fx) = ((n // f, f) for n, f in zip(whole.shape, factor, strict=True))
-    split = whole.reshape(z, fz, y, fy, x, fx)
+    first, *others = (
+        whole[tuple(slice(at, None, f) for at, f in zip(corner, factor, strict=True))]
+        for corner in itertools.product(*map(range, factor))
+    )
     if method == "max":
-        return split.max(axis=(1, 3, 5))
-    mean = split.mean(axis=(1, 3, 5), dtype=np.float32 if values.dtype.itemsize < 4 else np.float64)
+        largest = first.copy()
+        for other in others:
+            np.maximum(largest, other, out=largest)
+        return largest
+    mean = first.astype(np.float32 if values.dtype.itemsize < 4 else np.float64)
+    for other in others:
+        mean += other
+    mean /= 1 + len(others)
     return (np.rint(mean) if values.dtype.kind in "iu" else mean).astype(values.dtype)
 
 
