@@ -1,4 +1,4 @@
-"""``medwave train classify|segment|detect``, ``evaluate-classifier``, ``evaluate-segmenter``: networks on images."""
+"""``medwave train classify|segment|detect`` and ``evaluate-classifier|segmenter|detector``: networks on images."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from medwave.cli.options import JSON, OUTPUT, config_option, file_option, wants_
 from medwave.cli.progress import command_line
 from medwave.workflows.image_options import (
     EvaluateClassifierOptions,
+    EvaluateDetectorOptions,
     EvaluateSegmenterOptions,
     TrainClassifierOptions,
     TrainSegmenterOptions,
@@ -89,7 +90,7 @@ def train_detect(
 ) -> None:
     """Train a network that finds objects in the images or volumes of DATA. The same command goes on when stopped.
 
-    The folder then holds best.safetensors, checkpoint.pt and tensorboard's logs.
+    The folder then holds best.safetensors (for medwave evaluate-detector), checkpoint.pt and tensorboard's logs.
     """
     from medwave.workflows.detect import train_detector
     from medwave.workflows.run_folder import result_folder
@@ -155,6 +156,33 @@ def evaluate_segmenter(
     if not wants_table(result, json):
         return
     typer.echo(f"mean IoU {result['mean_iou']:.4f}, pixels right {result['pixel_accuracy']:.4f}")
+    typer.echo(f"report: {output / 'report.html'}")
+
+
+@with_options(EvaluateDetectorOptions)
+def evaluate_detector(
+    data: BOXED,
+    weights: WEIGHTS,
+    output: OUTPUT,
+    reference: file_option("--reference", _REFERENCE) = None,
+    json: JSON = None,
+    *,
+    options: EvaluateDetectorOptions,
+) -> None:
+    """Measure a network that finds objects: average precision, mistakes; tables and figures on a page."""
+    from medwave.workflows.evaluate_detector import evaluate_detector as run
+
+    result = run(
+        data, weights, output, reference=reference, options=options, command_line=command_line(),
+        on_stage=lambda name: typer.echo(f"medwave: {name}", err=True),
+    )  # fmt: skip
+    if not wants_table(result, json):
+        return
+    typer.echo(f"mAP@.5 {result['map_50']:.4f}, mAP@.5:.95 {result['map_50_95']:.4f} of {result['images']} images")
+    for name, precision in result["ap_50"].items():
+        typer.echo(f"{name}: {result['objects'][name]} objects, " + (
+            "AP@.5 not known" if precision is None else f"AP@.5 {precision:.4f}"
+        ))  # fmt: skip
     typer.echo(f"report: {output / 'report.html'}")
 
 

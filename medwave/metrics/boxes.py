@@ -30,6 +30,15 @@ class FoundBoxes(NamedTuple):
     scores: Array
 
 
+class OperatingPoint(NamedTuple):
+    """The score from which boxes count, with what they are worth there: the highest F1 over all images."""
+
+    score: float
+    precision: float
+    recall: float
+    f1: float
+
+
 class AveragePrecision(NamedTuple):
     """Mean over the classes that occur, and each by its name; NaN for a class without a true box."""
 
@@ -69,3 +78,53 @@ def average_precision(
         for number, name in enumerate(classes)
     }
     return AveragePrecision(float(np.mean([by_class[classes[number]] for number in sorted(there)])), by_class)
+
+
+def right_boxes(
+    found: FoundBoxes, boxes: Array, labels: Array, *, overlap: float = 0.5
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.intp]]:
+    """Which boxes found in an image are right, and which true box each of them takes.
+
+    The surest box chooses first, and takes the true box of its class that it overlaps most of those still free. What
+    a box takes depends on surer ones only, so that the answer holds from any score on.
+
+    Returns:
+        ``(K,)`` whether it is right, and ``(K,)`` number of the true box, -1 for none.
+    """
+    from monai.data.box_utils import box_iou
+
+    taken = np.full(len(found.boxes), -1, np.intp)
+    if not len(found.boxes) or not len(boxes):
+        return taken >= 0, taken
+    shared = np.asarray(box_iou(found.boxes.astype(np.float32), boxes.astype(np.float32)), np.float64)
+    shared[found.labels[:, None] != labels[None]] = 0
+    for each in np.argsort(-found.scores, kind="stable"):
+        best = int(shared[each].argmax())
+        if shared[each, best] >= overlap:
+            taken[each] = best
+            shared[:, best] = 0
+    return taken >= 0, taken
+
+
+def operating_point(
+    found: Sequence[FoundBoxes], boxes: Sequence[Array], labels: Sequence[Array], *, overlap: float = 0.5
+) -> OperatingPoint:
+    """The score from which the boxes of all images together have the highest F1, and precision and recall there.
+
+    Without any box that is right, no box counts: the score is infinite, precision and recall are 0.
+    """
+    right = np.concatenate([
+        right_boxes(each, b, n, overlap=overlap)[0] for each, b, n in zip(found, boxes, labels, strict=True)
+    ])  # fmt: skip
+    scores = np.concatenate([each.scores for each in found])
+    there = sum(map(len, labels))
+    if not right.any():
+        return OperatingPoint(float("inf"), 0.0, 0.0, 0.0)
+    order = np.argsort(-scores, kind="stable")
+    hits = np.cumsum(right[order])
+    f1 = 2 * hits / (np.arange(1, len(order) + 1) + there)
+    last = np.append(np.diff(scores[order]) != 0, True)  # boxes of one score count together
+    best = int(np.where(last, f1, -1).argmax())
+    return OperatingPoint(
+        float(scores[order[best]]), float(hits[best] / (best + 1)), float(hits[best] / there), float(f1[best])
+    )

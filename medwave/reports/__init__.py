@@ -6,6 +6,9 @@ __getattr__, __dir__ = exports(
     __name__,
     {
         "ClassifierReport": "medwave.reports.images",
+        "DetectorReport": "medwave.reports.detector",
+        "ShownBoxes": "medwave.reports.box_plates",
+        "write_detector_report": "medwave.reports.detector",
         "Overlay": "medwave.reports.image_plates",
         "Run": "medwave.reports.images",
         "SegmenterReport": "medwave.reports.images",

@@ -67,7 +67,7 @@ def confused_tables(matrix: npt.NDArray[np.integer], classes: Sequence[str]) -> 
 
 def shown_picture(image: ShownImage) -> Picture:
     """The image enlarged or made smaller to be seen, with its caption."""
-    pixels = _rgb(image.pixels)
+    pixels = rgb(image.pixels)
     factor = max(1, round(_TILE_PIXELS / max(pixels.shape[:2])))
     if factor > 1:
         pixels = np.kron(pixels, np.ones((factor, factor, 1), np.uint8))
@@ -81,7 +81,7 @@ def overlay_figures(classes: Sequence[str], overlays: Sequence[Overlay]) -> list
     palette = class_palette(len(classes))
     strips = []
     for each in overlays:
-        base = _rgb(each.pixels)
+        base = rgb(each.pixels)
         known = each.truth < len(classes)
         painted = [_painted(base, labels, palette) for labels in (each.truth, each.answer)]
         wrong = colours.paint(base, (known & (each.truth != each.answer)).astype(np.float32) * 0.8, colours.FOLD)
@@ -111,7 +111,8 @@ def _painted(
     return np.rint(mixed).astype(np.uint8)
 
 
-def _rgb(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def rgb(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Three channels ``(H, W, 3)`` of one or more; those beyond three are left out."""
     flat = pixels.reshape(*pixels.shape[:2], -1)
     return flat[..., :3] if flat.shape[2] >= 3 else np.repeat(flat[..., :1], 3, axis=2)
 

@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from medwave.core.errors import GeometryError
 from medwave.metrics import CorruptionErrors, OverlapScores, overlap_scores
-from medwave.reports.charts import Chart, histogram
+from medwave.reports.charts import Chart
+from medwave.reports.corruption_plates import corruption_charts, corruption_tables
 from medwave.reports.image_plates import (
     Overlay,
     ShownImage,
@@ -141,9 +142,13 @@ def write_classifier_report(path: str | Path, report: ClassifierReport) -> Path:
     ]  # fmt: skip
     charts: dict[str, list[Chart]] = {}
     if report.errors:
-        charts["corruptions"] = _corruption_charts(report)
+        charts["corruptions"] = corruption_charts(
+            report.errors, report.groups, name=report.name, reference=report.reference,
+            reference_errors=report.reference_errors,
+        )  # fmt: skip
         text = "Errors under 15 kinds of corruption of the same images, each at five severities."
-        chapters.append(Chapter("corruptions", "Corruptions", text, tables=_corruption_tables(report)))
+        tables = corruption_tables(report.errors, reference=report.reference, corruption=report.corruption)
+        chapters.append(Chapter("corruptions", "Corruptions", text, tables=tables))
     if report.attacks:
         text = (
             f"{number(report.attacked)} images, each changed by at most so many steps of a byte in each sample, away "
@@ -163,7 +168,7 @@ def write_classifier_report(path: str | Path, report: ClassifierReport) -> Path:
         figure = Figure("worst-images", "Wrong with the most confidence", "Answer, true class, confidence.", strips)
         chapters.append(Chapter("worst", "Worst images", figures=[figure]))
     images = int(report.matrix.sum())
-    return _write(
+    return write_image_page(
         path, report.name, "classifier", f"{number(images)} images of {len(report.classes)} classes. The network",
         report.messages, _classifier_tiles(report, scores), [*chapters, report.run.chapter()], charts, report.run,
     )  # fmt: skip
@@ -192,21 +197,22 @@ def write_segmenter_report(path: str | Path, report: SegmenterReport) -> Path:
     if report.overlays:
         chapters.append(Chapter("worst", "Worst images", figures=overlay_figures(report.classes, report.overlays)))
     tiles = [
-        Tile("Mean IoU", percent(scores.mean_iou), "%", _against(other and other.mean_iou, report.reference)),
+        Tile("Mean IoU", percent(scores.mean_iou), "%", against(other and other.mean_iou, report.reference)),
         Tile("Pixels right", percent(scores.pixel_accuracy), "%"),
         Tile("Mean over classes", percent(scores.class_accuracy), "%", "share of each class that is right"),
         Tile("IoU by frequency", percent(scores.weighted_iou), "%"),
     ]
     sentence = f"{number(int(report.matrix.sum()))} pixels of {len(report.classes)} classes. The network"
-    return _write(
+    return write_image_page(
         path, report.name, "segmenter", sentence, (), tiles, [*chapters, report.run.chapter()], {}, report.run
     )
 
 
-def _write(
+def write_image_page(
     path: str | Path, name: str, kind: str, sentence: str, messages: Sequence[str], tiles: Sequence[Tile],
     chapters: Sequence[Chapter], charts: Mapping[str, Sequence[Chart]], run: Run,
 ) -> Path:  # fmt: skip
+    """The page that all networks on images share; chapters without content are left out."""
     return write_page(
         path, "images.html.j2", kind=kind, name=name, sentence=sentence, status="warning" if messages else "ok",
         verdict="was evaluated.", messages=messages, tiles=tiles,
@@ -231,53 +237,6 @@ def _classifier_tiles(report: ClassifierReport, scores: OverlapScores) -> list[T
     return tiles
 
 
-def _corruption_charts(report: ClassifierReport) -> list[Chart]:
-    """Accuracy by group and severity: one chart a group, the reference beside the network."""
-    both = [report.errors, *([report.reference_errors] if report.reference_errors else [])]
-    series = (report.name, report.reference) if len(both) == 2 else ()
-    charts = []
-    for group, kinds in report.groups.items():
-        present = [kind for kind in kinds if kind in report.errors]
-        if not present:
-            continue
-        heights = np.array([100 * (1 - np.mean([errors[k] for k in present], axis=0)) for errors in both])
-        count = heights.shape[1]
-        charts.append(
-            histogram(
-                heights, [f"{group}, severity {s + 1}" for s in range(count)], name=f"robust-{group}",
-                title=group.capitalize(), text=", ".join(kind.replace("_", " ") for kind in present),
-                x_ticks=[((s + 0.5) / count, str(s + 1)) for s in range(count)], x_label="severity",
-                y_label="accuracy (%)", series=series,
-            )
-        )  # fmt: skip
-    return charts
-
-
-def _corruption_tables(report: ClassifierReport) -> list[Table]:
-    severities = len(next(iter(report.errors.values())))
-    head = ["Corruption", *(f"Severity {s + 1}" for s in range(severities)), "Mean"]
-    ce = report.corruption
-    rows = []
-    for kind, errors in report.errors.items():
-        row = [
-            Cell(kind.replace("_", " ")),
-            *(Cell(percent(e)) for e in errors),
-            Cell(percent(float(np.mean(errors)))),
-        ]
-        rows.append([*row, Cell(f"{ce.by_kind[kind]:.1f}")] if ce else row)
-    if ce:
-        head.append(f"CE, % of {report.reference}")
-    tables = [Table("Error (%)", head, rows, numeric=frozenset(range(1, len(head))))]
-    if ce:
-        groups = [[Cell(group), Cell(f"{value:.1f}")] for group, value in ce.by_group.items()]
-        groups.append([Cell("All kinds (mCE)"), Cell(f"{ce.mce:.1f}")])
-        groups.append([Cell("Relative mCE"), Cell(number(ce.relative_mce))])
-        tables.append(
-            Table(f"Corruption error in % of {report.reference}", ("Group", "CE"), groups, numeric=frozenset({1}))
-        )
-    return tables
-
-
 def _attack_table(report: ClassifierReport) -> Table:
     widths = sorted({epsilon for _, epsilon, _ in report.attacks})
     found = {(kind, epsilon): accuracy for kind, epsilon, accuracy in report.attacks}
@@ -298,7 +257,7 @@ def _class_table(
         iou, right = float(scores.iou[n]), float(scores.accuracy[n])
         row = [Cell(name), Cell(percent(iou), bar=None if np.isnan(iou) else iou), Cell(percent(right))]
         if other is not None:
-            row += [Cell(percent(float(other.iou[n]))), Cell(_signed(iou - float(other.iou[n])))]
+            row += [Cell(percent(float(other.iou[n]))), Cell(signed(iou - float(other.iou[n])))]
         rows.append(row)
     head = ["Class", "IoU (%)", "Found (%)"]
     if other is not None:
@@ -324,9 +283,11 @@ def _check_matrix(matrix: npt.NDArray[np.integer], classes: Sequence[str]) -> No
         )
 
 
-def _against(value: float | None, reference: str) -> str:
+def against(value: float | None, reference: str) -> str:
+    """What the reference reaches, for a tile."""
     return "" if value is None else f"{reference}: {percent(value)} %"
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
+    """A difference of shares in per cent, with its sign."""
     return "–" if np.isnan(value) else f"{100 * value:+.2f}".replace("-", "−")

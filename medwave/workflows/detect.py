@@ -14,15 +14,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from medwave import __version__
 from medwave.core.errors import InputError
-from medwave.core.files import StrPath, write_json
-from medwave.core.provenance import fingerprint, versions
+from medwave.core.files import StrPath
 from medwave.data import BoxedImages, BoxItems, read_boxed
 from medwave.engine.fit import Batch, FitOptions, FitResult, fit
 from medwave.engine.ranks import join_ranks
 from medwave.metrics import AveragePrecision, FoundBoxes, average_precision
-from medwave.models import BoxDetector, WaveRetinaNet, open_network
+from medwave.models import BoxDetector, WaveRetinaNet
 from medwave.workflows.train_options import TrainDetectorOptions
 
 
@@ -80,47 +78,6 @@ def train_detector(
         f"{options.box_weight:g}, seed {options.seed}",
         report=on_epoch, on_step=on_step, run=losses,
     )  # fmt: skip
-
-
-def evaluate_detector(
-    data: StrPath, weights: StrPath, folder: StrPath, *, split: str = "test", device: str = "cpu"
-) -> dict[str, Any]:
-    """Find boxes in a split and write them and their average precision.
-
-    Args:
-        data: as for :func:`train_detector`.
-        weights: of the network.
-        folder: made when absent; for ``boxes.json`` (boxes, labels and scores of each image) and ``run.json``.
-        split: to measure on.
-        device: where to run.
-
-    Returns:
-        What ``run.json`` says under ``result``.
-
-    Raises:
-        MedwaveError: one of its leaves, for unusable data, weights of another kind of network, or a folder that cannot
-            be written.
-    """
-    source = read_boxed(data, split)
-    network = open_network(weights, WaveRetinaNet)
-    if not any(map(len, source.labels)):
-        raise InputError(f"{data}: {split} holds no box to measure with")
-    if network.num_classes != len(source.classes):
-        raise InputError(f"{weights}: finds {network.num_classes} classes, {data} has {len(source.classes)}")
-    found = find_boxes(network, source, device=device)
-    precision = _precision(found, source)
-    result = {"images": len(source), "split": split, "map_50": precision.mean, "ap_50": precision.by_class}
-    target = Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
-    write_json(target / "boxes.json", {
-        "classes": source.classes,
-        "images": [{name: value.tolist() for name, value in each._asdict().items()} for each in found],
-    })  # fmt: skip
-    write_json(target / "run.json", {
-        "medwave": __version__, "result": result, "versions": versions(),
-        "inputs": {n: {"path": str(p), **fingerprint(p)} for n, p in (("data", data), ("weights", weights))},
-    })  # fmt: skip
-    return result
 
 
 def measure(network: nn.Module, source: BoxedImages, *, device: str = "cpu") -> AveragePrecision:

@@ -3,38 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from medwave import __version__
-from medwave.core.files import StrPath, write_json
-from medwave.core.provenance import StageClock, fingerprint, versions
+from medwave.core.files import StrPath
+from medwave.core.provenance import StageClock
 from medwave.data import ClassifiedImages, SegmentedImages, read_classified, read_segmented
 from medwave.metrics import confusion_matrix, corruption_errors, overlap_scores
 from medwave.models import ImageNetwork
 from medwave.reports import (
     ClassifierReport,
-    OutputFile,
     Overlay,
-    Run,
     SegmenterReport,
     ShownImage,
-    Stage,
     write_classifier_report,
     write_segmenter_report,
 )
 from medwave.transforms.corruptions import GROUPS
 from medwave.transforms.images import UNKNOWN_LABEL, unit_tensor
 from medwave.workflows.classifier_measures import attacked, consistency, corrupted, least_change_length, spread
+from medwave.workflows.evaluation_folder import REPORT, run_record, write_run
 from medwave.workflows.image_answers import OfUnit, answers, open_image_network, pictures, pixel_answers
 from medwave.workflows.image_options import EvaluateClassifierOptions, EvaluateSegmenterOptions
 from medwave.workflows.run_folder import MARK, result_folder
 
-REPORT = "report.html"
 THIN = ("pole", "sign", "pedestrian", "bicyclist", "traffic light", "traffic sign", "person", "rider", "bicycle")
 """Classes of street scenes that are a few pixels wide."""
 
@@ -80,10 +75,10 @@ def evaluate_classifier(
     with result_folder(folder) as target:
         (target / MARK).unlink(missing_ok=True)
         report, result = _measure_classifier(source, network, other, options, clock, on_stage)
-        run = _run(clock, options, command_line)
+        run = run_record(clock, options, command_line)
         write_classifier_report(target / REPORT, replace(report, run=run))
         inputs = {"data": data, "weights": weights, "reference": reference}
-        _write_run(target, result, inputs, options, clock, command_line)
+        write_run(target, result, inputs, options, clock, command_line)
     return result
 
 
@@ -136,7 +131,7 @@ def evaluate_segmenter(
         report = SegmenterReport(
             _title(network), source.classes, matrices.sum(axis=0), THIN,
             "" if other is None else _title(other, network), other_matrix,
-            _overlays(network, source, matrices, options), _run(clock, options, command_line),
+            _overlays(network, source, matrices, options), run_record(clock, options, command_line),
         )  # fmt: skip
         write_segmenter_report(target / REPORT, report)
         result = {
@@ -146,7 +141,7 @@ def evaluate_segmenter(
             "reference_mean_iou": None if other_matrix is None else overlap_scores(other_matrix).mean_iou,
         }  # fmt: skip
         inputs = {"data": data, "weights": weights, "reference": reference}
-        _write_run(target, result, inputs, options, clock, command_line)
+        write_run(target, result, inputs, options, clock, command_line)
     return result
 
 
@@ -273,21 +268,3 @@ def _title(network: ImageNetwork, beside: ImageNetwork | None = None) -> str:
     name = type(network).__name__
     title = f"{name}{depth} {wavelet}" if wavelet else f"{name.removeprefix('Wave').removeprefix('W')}{depth}"
     return f"{title} (reference)" if beside is not None and title == _title(beside) else title
-
-
-def _run(clock: StageClock, options: Any, command_line: str) -> Run:
-    stages = [Stage(**asdict(stage)) for stage in clock.stages]
-    files = {"run": OutputFile(MARK, "all about the run, with every figure of this page")}
-    return Run(stages, files, asdict(options), versions(), command_line)
-
-
-def _write_run(
-    target: Path, result: dict[str, Any], inputs: dict[str, StrPath | None], options: Any, clock: StageClock,
-    command_line: str,
-) -> None:  # fmt: skip
-    write_json(target / MARK, {
-        "medwave": __version__, "command": command_line, "options": asdict(options),
-        "inputs": {n: {"path": str(p), **fingerprint(p)} for n, p in inputs.items() if p is not None},
-        "result": result, "stages": [asdict(stage) for stage in clock.stages], "files": {"report": REPORT},
-        "versions": versions(),
-    })  # fmt: skip

@@ -141,6 +141,24 @@ class EvaluateSegmenterOptions:
             raise InputError("images and overlays are at least 0")
 
 
+@dataclass(frozen=True)
+class EvaluateDetectorOptions:
+    """What is measured of a network that finds objects."""
+
+    split: str = option("test", "Split to measure on.")
+    images: int = option(0, "Images to measure on, spread over the split; 0 takes all.")
+    shown: int = option(6, "Images to show with their boxes: those with the most mistakes.")
+    corruptions: bool = option(
+        False, "Measure under 15 kinds of corruption at 5 severities too: 75 times the work; of images, not volumes."
+    )
+    device: str = option("cpu", "Where to run: cpu, cuda, cuda:1, ...")
+    seed: int = option(0, "Seed of corruptions.")
+
+    def __post_init__(self) -> None:
+        if self.images < 0 or self.shown < 0:
+            raise InputError("images and shown are at least 0")
+
+
 def check_training(options: Any) -> None:
     """What both trainings refuse."""
     check_choices(options)

@@ -48,13 +48,22 @@ def test_a_classifier_is_trained(medwave, data, tmp_path):
 
 
 def test_a_detector_is_trained(medwave, tmp_path):
-    synthetic_boxes(tmp_path / "boxes.npz", (32, 32), {"train": 4, "val": 2}, seed=0, side_voxels=(8, 16))
+    synthetic_boxes(tmp_path / "boxes.npz", (32, 32), {"train": 4, "val": 2, "test": 2}, seed=0, side_voxels=(8, 16))
     small = ("--width", "0.125", "--channels", "16", "--finest", "4", "--epochs", "1", "--batch", "2")
     done = medwave("train", "detect", tmp_path / "boxes.npz", *small, "-o", tmp_path / "run")
     assert done.code == 0, done.err
     assert "epoch 1/1, loss" in done.err
     assert "best: mAP@.5" in done.out
-    assert (tmp_path / "run" / "best.safetensors").exists()
+    weights = tmp_path / "run" / "best.safetensors"
+    words = ("evaluate-detector", tmp_path / "boxes.npz", "--weights", weights, "-o", tmp_path / "page")
+    done = medwave(*words)
+    assert done.code == 0, done.err
+    assert done.out.splitlines()[-1] == f"report: {tmp_path / 'page' / 'report.html'}"
+    measured = json.loads(medwave(*words, "--json", "-").out)
+    assert measured == json.loads((tmp_path / "page" / "run.json").read_text())["result"]
+    assert f"mAP@.5 {measured['map_50']:.4f}, mAP@.5:.95 {measured['map_50_95']:.4f} of 2 images" in done.out
+    done = medwave("evaluate-detector", tmp_path / "boxes.npz", "--weights", weights, "--shown", "-1", "-o", "other")
+    assert (done.code, "shown are at least 0" in done.err) == (2, True)
 
 
 @pytest.mark.parametrize(

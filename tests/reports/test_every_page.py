@@ -14,17 +14,20 @@ from neuron_cases import full_neuron_report
 from PIL import Image
 from report_cases import ball, full_report, volume
 
-from medwave.metrics import auroc, folded_accuracy
+from medwave.metrics import AveragePrecision, OperatingPoint, auroc, folded_accuracy
 from medwave.reports import (
     ClassifierReport,
+    DetectorReport,
     OutputFile,
     Overlay,
     Run,
     SegmenterReport,
+    ShownBoxes,
     ShownImage,
     Stage,
     VerificationReport,
     write_classifier_report,
+    write_detector_report,
     write_neuron_report,
     write_registration_report,
     write_segmenter_report,
@@ -99,11 +102,25 @@ def segmenter(path):
     )
 
 
+def detector(path):
+    precision = {o: AveragePrecision(1 - o, {"cell": 1.5 - 2 * o, "ring": 0.5}) for o in (0.5, 0.75, 0.95)}
+    true, found = np.array([[2, 3, 12, 14], [15, 20, 23, 31]]), np.array([[3, 3, 12, 15], [0, 22, 8, 30]])
+    both = np.array([0, 1])
+    shown = ShownBoxes("test, image 3", PHOTO, true, both, found, both, np.array([0.9, 0.6]), np.array([0, -1]))
+    errors = {name: [0.1, 0.2, 0.3, 0.4, 0.5] for name in ("shot_noise", "fog")}
+    made = DetectorReport(
+        "RetinaNet on wave_resnet18 haar", 20, ("cell", "ring"), (30, 12), precision,
+        OperatingPoint(0.4, 0.5, 0.5, 0.5),
+        "RetinaNet on resnet18", precision, errors, errors, {"Noise": ["shot_noise"], "Weather": ["fog"]}, [shown], RUN,
+    )  # fmt: skip
+    return write_detector_report(path, made)
+
+
 KINDS = {
     "registration": (registration, None), "neuron": (neuron, ".stage.live canvas"),
     "volumes": (volumes, ".volumes[data-shown='fixed warped']"), "cohort": (cohort, ".viewer"),
     "template": (template, None), "verification": (verification, None), "classifier": (classifier, None),
-    "segmenter": (segmenter, None),
+    "segmenter": (segmenter, None), "detector": (detector, None),
 }  # fmt: skip
 """What writes a page, and what is there once its scripts are done."""
 SCREENS = ((390, "dark"), (390, "light"), (1280, "light"), (1280, "dark"))

@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from medwave.core.errors import InputError
-from medwave.data import synthetic_boxes
+from medwave.data import read_boxed, synthetic_boxes
 from medwave.models import WaveRetinaNet, open_network
-from medwave.workflows.detect import evaluate_detector, train_detector
+from medwave.workflows.classifier_measures import spread
+from medwave.workflows.detect import train_detector
+from medwave.workflows.evaluate_detector import evaluate_detector
 from medwave.workflows.train_options import TrainDetectorOptions
 
 pytest.importorskip("ignite", reason="training needs the extra train")
@@ -43,6 +45,25 @@ def test_a_detector_learns_to_find_objects(tmp_path, plane):
     found = json.loads((tmp_path / "found" / "boxes.json").read_text())
     assert found["classes"] == ["ball", "ring", "rod"]
     assert len(found["images"]) == 24
+    assert measured["map_by_overlap"]["0.5"] == measured["map_50"] >= measured["map_75"]
+    assert sum(measured["objects"].values()) == sum(len(labels) for labels in read_boxed(plane, "test").labels)
+    page = (tmp_path / "found" / "report.html").read_text()
+    for word in (
+        "RetinaNet on wave_resnet18 haar",
+        "Average precision",
+        f"{100 * measured['map_50']:.2f}",
+        "boxes.json",
+    ):
+        assert word in page
+    assert "Corruptions" not in page
+    some = evaluate_detector(
+        plane, result.weights, tmp_path / "found", reference=result.weights, images=2, shown=0, corruptions=True
+    )
+    assert some["reference_map_50"] == some["map_50"]
+    assert some["reference_map_50_corrupted"] == some["map_50_corrupted"]
+    assert [len(values) for values in some["map_50_corrupted"].values()] == [5] * 15
+    assert json.loads((tmp_path / "found" / "boxes.json").read_text())["numbers"] == spread(24, 2).tolist()
+    assert "(reference)" in (tmp_path / "found" / "report.html").read_text()
 
 
 def test_a_run_in_volumes_that_was_stopped_goes_on_to_the_same_weights(tmp_path, space):
@@ -77,3 +98,8 @@ def test_what_does_not_fit_is_refused(tmp_path, plane, space):
     weights = train_detector(space, tmp_path / "run", options=SMALL).weights
     with pytest.raises(InputError, match="takes images of 3 axes and 1 channels, these have 2"):
         evaluate_detector(plane, weights, tmp_path / "found")
+    with pytest.raises(InputError, match="these are volumes; leave --corruptions out"):
+        evaluate_detector(space, weights, tmp_path / "found", split="val", corruptions=True)
+    assert not (tmp_path / "found").exists()
+    volumes = evaluate_detector(space, weights, tmp_path / "found", split="val")
+    assert volumes["images"] == 2
