@@ -117,6 +117,7 @@ def test_layers_ways_and_keys(open_page):
     page.locator("canvas.under").focus()
     page.keyboard.press(" ")
     assert not shown.is_visible()
+    page.wait_for_timeout(300)  # what is hidden must not be drawn without a size
     page.keyboard.press(" ")
     assert shown.is_visible()
 

@@ -110,7 +110,7 @@
     over.style.maskRepeat = "no-repeat";
     over.style.opacity = state.way === "blend" ? share : 1;
     over.style.mixBlendMode = state.way === "blend" && layer(state.over).kind !== "grey" ? "screen" : "normal";
-    over.hidden = state.hidden;
+    over.style.visibility = state.hidden ? "hidden" : "";  // with display none it would be drawn without a size
   };
   const draw = under.drawScene.bind(under);
   under.drawScene = () => {
