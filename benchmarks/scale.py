@@ -16,7 +16,7 @@ it adds rows.
 ``overhead`` sends tasks that do nothing, as many as 64 and 1024 workers with four tasks each have, and predicts from
 their rate and from measured task times how well so many workers would be used.
 ``plan`` lays out a sparse store of 4096x4096x2048 voxels and processes a region of it.
-``convert`` writes TIFFs of 0.27 and 0.54 GB page by page and measures `medwave convert-volume` on each, in a process of
+``convert`` writes TIFFs of 0.27 to 2.1 GB page by page and measures `medwave convert-volume` on each, in a process of
 its own: its largest resident memory may not grow with the volume.
 Each prints a table and writes JSON to benchmarks/results.
 """
@@ -227,7 +227,7 @@ def plan() -> list[dict[str, Any]]:
     return [row]
 
 
-def convert(pages: Sequence[int] = (128, 256), shard: int = 128) -> list[dict[str, Any]]:
+def convert(pages: Sequence[int] = (128, 256, 512, 1024), shard: int = 128) -> list[dict[str, Any]]:
     """Memory of `medwave convert-volume` by the size of a TIFF and its packing."""
     rows = []
     with tempfile.TemporaryDirectory() as name:
