@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -118,10 +118,7 @@ def evaluate_classifier(
     """Measure a network that classifies: accuracy, corruptions, shifts, attacks; tables and figures on a page."""
     from medwave.workflows.evaluate_images import evaluate_classifier as run
 
-    result = run(
-        data, weights, output, reference=reference, options=options, command_line=command_line(),
-        on_stage=lambda name: typer.echo(f"medwave: {name}", err=True),
-    )  # fmt: skip
+    result = run(data, weights, output, reference=reference, options=options, **_record())
     if not wants_table(result, json):
         return
     typer.echo(f"accuracy {result['accuracy']:.4f} of {result['images']} images")
@@ -149,10 +146,7 @@ def evaluate_segmenter(
     """Measure a network that segments: overlap by class, confusion, worst images; tables and figures on a page."""
     from medwave.workflows.evaluate_images import evaluate_segmenter as run
 
-    result = run(
-        data, weights, output, reference=reference, options=options, command_line=command_line(),
-        on_stage=lambda name: typer.echo(f"medwave: {name}", err=True),
-    )  # fmt: skip
+    result = run(data, weights, output, reference=reference, options=options, **_record())
     if not wants_table(result, json):
         return
     typer.echo(f"mean IoU {result['mean_iou']:.4f}, pixels right {result['pixel_accuracy']:.4f}")
@@ -172,10 +166,7 @@ def evaluate_detector(
     """Measure a network that finds objects: average precision, mistakes; tables and figures on a page."""
     from medwave.workflows.evaluate_detector import evaluate_detector as run
 
-    result = run(
-        data, weights, output, reference=reference, options=options, command_line=command_line(),
-        on_stage=lambda name: typer.echo(f"medwave: {name}", err=True),
-    )  # fmt: skip
+    result = run(data, weights, output, reference=reference, options=options, **_record())
     if not wants_table(result, json):
         return
     typer.echo(f"mAP@.5 {result['map_50']:.4f}, mAP@.5:.95 {result['map_50_95']:.4f} of {result['images']} images")
@@ -184,6 +175,11 @@ def evaluate_detector(
             "AP@.5 not known" if precision is None else f"AP@.5 {precision:.4f}"
         ))  # fmt: skip
     typer.echo(f"report: {output / 'report.html'}")
+
+
+def _record() -> dict[str, Any]:
+    """What every evaluation is told of the command: its line, and to name its stages."""
+    return {"command_line": command_line(), "on_stage": lambda name: typer.echo(f"medwave: {name}", err=True)}
 
 
 @contextlib.contextmanager
