@@ -111,6 +111,7 @@ class LabelMapPairs(Dataset[Item]):
         spacing_mm: voxel size.
         varied: whether anatomy varies (deformation, pose, place of the cut). Without it every ordered pair comes in
             turn, aligned as well as centroids allow: to measure overlap on.
+        strength: how far the two differ: a factor of the deformations and of the error of the affine, 1 as people do.
         contrast: a kind of :func:`medwave.transforms.random_contrast` that both images of every pair
             have, alike and without a head: the easier task. None draws each image's contrast, and heads, anew.
         seed: item ``i`` is drawn from ``(seed, i)`` alone.
@@ -121,14 +122,15 @@ class LabelMapPairs(Dataset[Item]):
 
     def __init__(
         self, maps: Sequence[Volume], length: int, size: Shape3 = (80, 96, 80), *, spacing_mm: float = 2.0,
-        varied: bool = True, contrast: str | None = None, seed: int = 0,
+        varied: bool = True, strength: float = 1.0, contrast: str | None = None, seed: int = 0,
     ) -> None:  # fmt: skip
         if len(maps) < 2:
             raise InputError(f"a pair needs two label maps, got {len(maps)}")
         random_contrast(seed=0, kind=contrast)
         self.contrast = contrast
         self.maps, self.matrices = list(maps), common_space(maps)
-        self.length, self.size, self.spacing_mm, self.varied, self.seed = length, size, spacing_mm, varied, seed
+        self.length, self.size, self.spacing_mm, self.seed = length, size, spacing_mm, seed
+        self.varied, self.strength = varied, strength
         self.numbers = np.zeros(_LABELS, dtype=np.uint8)
         self.numbers[list(STRUCTURES)] = np.arange(1, len(STRUCTURES) + 1)
         affine = np.diag([spacing_mm] * 3 + [1.0])
@@ -170,7 +172,8 @@ class LabelMapPairs(Dataset[Item]):
         if not self.varied:
             return np.eye(4), np.eye(4)
         pose = random_affine(seed=rng, rotation_degrees=8.0, scale=0.12, shear=0.03, translation_mm=12.0)
-        return pose, random_affine(seed=rng, rotation_degrees=2.5, scale=0.04, shear=0.02, translation_mm=3.0)
+        most = {"rotation_degrees": 2.5, "scale": 0.04, "shear": 0.02, "translation_mm": 3.0}
+        return pose, random_affine(seed=rng, **{name: self.strength * value for name, value in most.items()})
 
     def _labels(self, who: int, pose: Float64Array, rng: np.random.Generator) -> _Labels:
         """One person's label map on the grid of the items."""
@@ -180,8 +183,8 @@ class LabelMapPairs(Dataset[Item]):
         if self.varied:
             smoothness = rng.uniform(10.0, 25.0)
             field = random_velocity(
-                self.size, seed=rng, amplitude_mm=rng.uniform(0.0, 0.4) * smoothness, smoothness_mm=smoothness,
-                spacing_mm=(self.spacing_mm,) * 3,
+                self.size, seed=rng, amplitude_mm=self.strength * rng.uniform(0.0, 0.4) * smoothness,
+                smoothness_mm=smoothness, spacing_mm=(self.spacing_mm,) * 3,
             )  # fmt: skip
         source = self.maps[who]
         voxels = np.linalg.inv(source.grid.affine) @ self.matrices[who] @ pose @ self.grid.affine

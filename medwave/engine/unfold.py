@@ -13,6 +13,7 @@ from medwave.fields.filters import gaussian_taps, smooth
 from medwave.fields.kernels import determinants
 
 FloatVolume = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
 _LEAST = 0.01  # determinants below count as folded: files round
 _REACH = 2  # voxels about a fold that are smoothed with it
 _SIGMA_VOXELS = 0.8
@@ -26,14 +27,36 @@ def unfold(field: FloatVolume) -> FloatVolume:
     """
     if min(field.shape[1:]) < 2:  # along one voxel nothing has a slope
         return field
+    taps, copied = gaussian_taps(_SIGMA_VOXELS), False
     for _ in range(_ROUNDS):
-        folds = np.argwhere(determinants(field) < _LEAST)
-        if not len(folds):
+        folds = determinants(field) < _LEAST
+        if not folds.any():
             break
-        near = np.zeros(field.shape[1:], dtype=bool)
-        for fold in folds:
-            near[tuple(slice(max(0, place - _REACH), place + _REACH + 1) for place in fold)] = True
-        softer = np.empty_like(field)
-        smooth(field, gaussian_taps(_SIGMA_VOXELS), softer)
-        field = np.where(near, softer, field)
+        if not copied:
+            field, copied = field.copy(), True
+        box = _box(folds, _REACH + len(taps) - 1)
+        near, part = _spread(folds[box]), field[:, *box]
+        softer = np.empty(part.shape, np.float32)
+        smooth(np.ascontiguousarray(part), taps, softer)
+        np.copyto(part, softer, where=near)
     return field
+
+
+def _box(mask: Mask, margin: int) -> tuple[slice, ...]:
+    """The box around what is set, and a margin where there is room."""
+    box = []
+    for axis in range(mask.ndim):
+        held = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
+        box.append(slice(max(0, held[0] - margin), held[-1] + margin + 1))
+    return tuple(box)
+
+
+def _spread(mask: Mask) -> Mask:
+    """What is set, and the cube around each."""
+    for axis in range(mask.ndim):
+        lines, wide = np.moveaxis(mask, axis, 0), mask.copy()
+        for shift in range(1, _REACH + 1):
+            np.moveaxis(wide, axis, 0)[shift:] |= lines[:-shift]
+            np.moveaxis(wide, axis, 0)[:-shift] |= lines[shift:]
+        mask = wide
+    return mask

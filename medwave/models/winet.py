@@ -40,7 +40,12 @@ SLOPE = 0.01
 """Negative slope of the leaky rectifiers."""
 
 _DETAILS = 7
-_HEAD_SPREAD = 3e-4
+
+_HEAD_GAIN = 0.1
+"""What the outputs of the heads are multiplied by: steps of an optimiser that moves all weights alike (Adam) then move
+the field a tenth as far. At 1 a single step at 1e-3 moves it by over a hundred voxels, and features die out."""
+
+_HEAD_SPREAD = 3e-3
 
 
 def _conv(inputs: int, outputs: int, *, stride: int = 1, groups: int = 1, bias: bool = True) -> nn.Conv3d:
@@ -166,7 +171,7 @@ class WiNet(nn.Module):
     def reset_parameters(self) -> None:
         """Start values that make an untrained network predict almost no motion, and gradients flow everywhere.
 
-        Convolutions before a rectifier: He normal, zero bias. Heads: normal with deviation 0.0003, so the first
+        Convolutions before a rectifier: He normal, zero bias. Heads: normal with deviation 0.003, so the first
         field is about a tenth of a voxel at most. Smoothing filters: identity times 2**1.5, which undoes the gain of
         the inverse transform: a coarse coefficient then is a displacement in voxels of the full grid.
         """
@@ -215,7 +220,7 @@ class WiNet(nn.Module):
         approximation, details = eighth[:, :3], eighth[:, 3:]
         for level, smooth in enumerate(self.smooth):
             if level > 0:
-                own = self.heads[level](features[level])
+                own = _HEAD_GAIN * self.heads[level](features[level])
                 refined, details = self.refine[level - 1](details, own), own
             else:
                 refined = details
@@ -240,7 +245,7 @@ class WiNet(nn.Module):
 
     def _coarse_head(self, features: Tensor, exact: torch.dtype) -> Tensor:
         with torch.autocast(features.device.type, enabled=False):
-            return F.conv3d(features.to(exact), self.heads[0].weight.to(exact), padding=1)
+            return F.conv3d(features.to(exact), _HEAD_GAIN * self.heads[0].weight.to(exact), padding=1)
 
 
 def _check_pair(moving: Tensor, fixed: Tensor) -> None:

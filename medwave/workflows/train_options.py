@@ -81,6 +81,9 @@ class TrainPairOptions:
         "any", "Contrasts of made-up images: any, anew in each; or t1, alike in a pair, without a head: learnt sooner.",
         choices=("any", "t1"),
     )  # fmt: skip
+    strength: float = option(
+        1.0, "How far made-up pairs differ, 1 as two people do after an affine; more first, then 1."
+    )
     held_back: int = option(
         3, "How many label maps, or images where there is no Val, the last by name, are kept for validation."
     )
@@ -120,8 +123,8 @@ class TrainPairOptions:
                 raise InputError(f"{name}: multiples of 16 voxels along each axis, got {getattr(self, name)}")
         if not 0 < self.learning_rate < 1 or not 0 <= self.average < 1:
             raise InputError("learning_rate lies between 0 and 1, average from 0 to below 1")
-        if self.spacing_mm <= 0 or self.smoothness < 0 or self.workers < 0:
-            raise InputError("spacing_mm is positive, smoothness and workers are at least 0")
+        if self.spacing_mm <= 0 or min(self.smoothness, self.workers, self.strength) < 0:
+            raise InputError("spacing_mm is positive, smoothness, workers and strength are at least 0")
 
 
 @dataclass(frozen=True)

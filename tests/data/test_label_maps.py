@@ -124,6 +124,16 @@ def test_a_chosen_contrast_is_alike_in_a_pair_and_shows_no_head(maps):
     assert max(float(p["fixed"][p["fixed_labels"] == 0].max()) for p in pairs) < 0.02  # nothing but the structures
 
 
+def test_strength_says_how_far_the_two_of_a_pair_differ(maps):
+    def apart(strength):
+        data = LabelMapPairs([maps[0]] * 2, 4, SIZE, spacing_mm=3.0, strength=strength)
+        return np.mean([float((i["fixed_labels"] != i["moving_labels"]).float().mean()) for i in data])
+
+    none, usual, twice = (apart(strength) for strength in (0.0, 1.0, 2.0))
+    assert none == 0
+    assert 0 < usual < 0.8 * twice
+
+
 def test_a_contrast_that_does_not_exist_is_refused(maps):
     with pytest.raises(InputError, match="one of t1, t2, free, got 'pd'"):
         LabelMapPairs(maps, 1, SIZE, contrast="pd")
