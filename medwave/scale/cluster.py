@@ -26,6 +26,9 @@ _CORES_EACH = 4
 """Processors of a local worker, where their number was not asked for."""
 _PATIENCE = "1 hour"
 """How long a local worker that died may take to start anew before Dask goes on without it; 15 s unless told so."""
+_START_S = 300
+"""How long the worker of a job may take to find the scheduler before its job ends; 60 s unless told so, too little for
+a busy node that loads Python from a shared disk."""
 
 
 @contextlib.contextmanager
@@ -108,7 +111,7 @@ def _jobs(spec: ClusterSpec, threads: int) -> Any:
         raise InputError(
             f"cluster {spec.kind}: no setting is called {', '.join(strangers)}; see {made.__name__} of dask-jobqueue"
         )
-    settings = {"processes": 1, **spec.settings}
+    settings = {"processes": 1, "death_timeout": _START_S, **spec.settings}
     slots = max(1, int(settings["cores"]) // int(settings["processes"]) // max(1, threads))
     more = ["--resources", f"memory={_worker_bytes(spec)}", "--nthreads", str(slots)]
     settings["worker_extra_args"] = [*settings.get("worker_extra_args", []), *more]

@@ -180,7 +180,11 @@ def test_job_scripts(tmp_path, kind, lines):
     command = script.splitlines()[-1]
     assert "distributed.cli.dask_worker tcp://" in command
     assert "--resources memory=32000000000" in command
+    assert "--death-timeout 300" in command
     assert command.rindex("--nthreads 1") > command.index("--nthreads 8")  # the last one counts
+    with (tmp_path / "c.yaml").open("a") as file:
+        file.write("death_timeout: 20\n")
+    assert "--death-timeout 20 " in job_script(f"{kind}:{tmp_path / 'c.yaml'}")
     with pytest.raises(InputError, match="submits no jobs"):
         job_script("local")
 
