@@ -14,9 +14,9 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from medwave.core.geometry import Float64Array, Grid, Volume
+from medwave.core.masks import grown
 from medwave.engine.minimise import minimise
 from medwave.engine.mutual_information import MutualInformation, quantise
 from medwave.engine.pyramid import coarsen_to_spacing, foreground
@@ -88,7 +88,7 @@ def _similarity(
     fixed: _Subject, moving: _Subject, bins: int, margin_voxels: int, most_samples: int
 ) -> MutualInformation:
     """NMI sampled on the fixed subject and a rim of background around it, without the voxels that are left out."""
-    region = ndimage.binary_dilation(fixed.mask, iterations=margin_voxels) & ~fixed.left_out
+    region = grown(fixed.mask, margin_voxels) & ~fixed.left_out
     moving_bins = quantise(moving.data, *moving.intensity_range, bins)
     moving_bins[moving.left_out] = np.nan  # a sample that meets one does not count
     indices = np.argwhere(region)

@@ -22,17 +22,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from medwave.core.compiler import compiler
 from medwave.core.threads import run_slabs
 from medwave.engine.lncc_kernels import push_line, window_sums
 from medwave.fields.filters import box_taps, clear_plane, combine_planes, filter_plane
 
 FloatVolume = npt.NDArray[np.float32]
 
-_compile = numba.njit(cache=True, nogil=True, fastmath={"contract", "arcp", "nsz", "reassoc"}, error_model="numpy")
+_compile = compiler(fastmath={"contract", "arcp", "nsz", "reassoc"}, error_model="numpy")
 
 
 @_compile

@@ -14,14 +14,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from medwave.core.compiler import compiler
 from medwave.core.threads import run_slabs
 
 _CHUNKS = 16
-_compile = numba.njit(cache=True, nogil=True, fastmath={"contract", "arcp", "nsz", "reassoc"}, error_model="numpy")
+_compile = compiler(fastmath={"contract", "arcp", "nsz", "reassoc"}, error_model="numpy")
 
 
 @_compile

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
+from medwave.core.compiler import compiler
 from medwave.core.geometry import Grid
+from medwave.core.masks import filled, opened
 from medwave.core.threads import run_slabs
 
-_compile = numba.njit(cache=True, nogil=True, fastmath={"contract", "arcp", "nsz", "reassoc"}, error_model="numpy")
+_compile = compiler(fastmath={"contract", "arcp", "nsz", "reassoc"}, error_model="numpy")
 
 
 @_compile
@@ -84,7 +84,7 @@ def foreground(data: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
     mask = np.abs(data - background) > 1e-3 * (float(data.max()) - float(data.min()))
     if mask.mean() > 0.8:
         mask = data > otsu_threshold(data)
-    cleaned = ndimage.binary_fill_holes(ndimage.binary_opening(mask))
+    cleaned = filled(opened(mask))
     if cleaned.sum() < 0.1 * mask.sum():
         cleaned = mask
     return cleaned if cleaned.any() else np.ones(data.shape, dtype=bool)

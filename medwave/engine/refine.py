@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from medwave.core.errors import GeometryError, InputError
 from medwave.core.geometry import Grid
@@ -84,6 +83,8 @@ def _level_weight(weight: FloatVolume, excluded: npt.NDArray[np.bool_] | None, f
     coarse = _coarse(weight, factor)
     if excluded is None:
         return coarse
+    from scipy import ndimage  # a third of a second to import, which pairs without masks are spared
+
     touched = ndimage.maximum_filter(_coarse(excluded.astype(np.float32), factor), size=2 * radius + 1) > 0
     return np.where(touched, np.float32(0), coarse)
 

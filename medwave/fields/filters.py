@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from medwave.core.compiler import compiler
 from medwave.core.errors import InputError
 from medwave.core.threads import run_slabs
 
@@ -21,7 +21,7 @@ FloatVolume = npt.NDArray[np.float32]
 MAX_RADIUS = 4
 _SIGMAS = 2.5  # where a Gaussian is cut: its weight is 4 % of the centre's there
 
-_compile = numba.njit(cache=True, nogil=True, fastmath={"contract", "arcp", "nsz", "reassoc"}, error_model="numpy")
+_compile = compiler(fastmath={"contract", "arcp", "nsz", "reassoc"}, error_model="numpy")
 
 
 def _stored(half: npt.NDArray[np.floating]) -> FloatVolume:

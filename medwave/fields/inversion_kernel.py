@@ -8,15 +8,15 @@ result does not depend on the slabs.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from medwave.core.compiler import compiler
 from medwave.core.threads import run_slabs
 
 FloatVolume = npt.NDArray[np.float32]
 
-_compile = numba.njit(cache=True, nogil=True, fastmath={"contract", "arcp", "nsz", "reassoc"}, error_model="numpy")
+_compile = compiler(fastmath={"contract", "arcp", "nsz", "reassoc"}, error_model="numpy")
 _STEEP = np.float32(1e-3)  # a determinant nearer to zero is taken for this: backtracking shortens the long step
 
 

@@ -8,16 +8,16 @@ a number counts as 0, or as outside.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from medwave.core.compiler import compiler
 from medwave.core.errors import GeometryError
 from medwave.core.threads import run_slabs
 
 FloatVolume = npt.NDArray[np.float32]
 
-_compile = numba.njit(cache=True, nogil=True, fastmath={"contract", "arcp", "nsz", "reassoc"}, error_model="numpy")
+_compile = compiler(fastmath={"contract", "arcp", "nsz", "reassoc"}, error_model="numpy")
 
 
 @_compile

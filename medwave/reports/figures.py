@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from medwave.reports import colours
 from medwave.reports.colours import FloatArray, UInt8Array
-from medwave.reports.foreground import finite, otsu_threshold, sample
+from medwave.reports.foreground import finite, otsu_threshold, sample, smooth
 from medwave.reports.sections import Section, Sections, enlarge, enlarge_labels, enlarge_part, letter
 
 Array = npt.NDArray[np.generic]
@@ -116,19 +116,6 @@ def edge_coverage(sections: Sections, fixed: Array, section: Section) -> FloatAr
     steep = float(np.percentile(slope[slope > 0.02 * slope.max()], 60)) if slope.max() > 0 else 1.0
     strength = np.clip((enlarge(slope, section) / steep - 0.55) / 0.5, 0, 1)
     return line_coverage(enlarge(laplacian.astype(np.float32), section), width_px=1.5) * strength
-
-
-def smooth(cut: FloatArray, sigmas: tuple[float, ...]) -> FloatArray:
-    """Gaussian smoothing of a cut, one sigma in voxels per axis, edges repeated."""
-    for axis, sigma in enumerate(sigmas):
-        radius = int(np.ceil(3 * sigma))
-        weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / max(sigma, 1e-3)) ** 2)
-        weights /= weights.sum()
-        padded = np.pad(cut, [(radius, radius) if a == axis else (0, 0) for a in range(cut.ndim)], mode="edge")
-        cut = sum(
-            w * np.take(padded, np.arange(i, i + cut.shape[axis]), axis=axis) for i, w in enumerate(weights)
-        )  # a handful of adds over one slice
-    return np.asarray(cut, dtype=np.float32)
 
 
 def line_coverage(function: FloatArray, *, width_px: float) -> FloatArray:

@@ -11,8 +11,8 @@ import functools
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
+from medwave.core import masks
 from medwave.reports.colours import FloatArray
 
 Array = npt.NDArray[np.generic]
@@ -86,8 +86,9 @@ class Foreground:
         steps, cells = self._body
         places = [np.arange(*span) for span in box]
         places.insert(axis, np.array([index]))
-        mesh = np.meshgrid(*(p / s for p, s in zip(places, steps, strict=True)), indexing="ij")
-        return ndimage.map_coordinates(cells, mesh, order=1, mode="nearest").squeeze(axis)
+        for along, (place, step) in enumerate(zip(places, steps, strict=True)):
+            cells = _between(cells, np.minimum(place / step, cells.shape[along] - 1.0), along)
+        return cells.squeeze(axis)
 
     @functools.cached_property
     def _body(self) -> tuple[tuple[int, ...], FloatArray]:
@@ -96,14 +97,14 @@ class Foreground:
         steps = tuple(max(1, round(extent_mm / BODY_CELLS / s)) for s in self._spacing_mm)
         cell_mm = self._spacing_mm * steps
         thin = finite(self._array[tuple(slice(None, None, n) for n in steps)])
-        inside = keep_large_parts(ndimage.gaussian_filter(thin, 0.5) > self.body_level)
+        inside = keep_large_parts(smooth(thin, (0.5, 0.5, 0.5)) > self.body_level)
         closed = close_clefts(inside, CLOSING_SHARE * extent_mm, cell_mm)
-        return steps, ndimage.gaussian_filter(closed.astype(np.float32), 0.7, mode="nearest")
+        return steps, smooth(closed.astype(np.float32), (0.7, 0.7, 0.7))
 
 
 def keep_large_parts(inside: BoolArray, share: float = 0.02) -> BoolArray:
     """The connected parts that have at least this share of the largest one's voxels."""
-    parts, count = ndimage.label(inside)
+    parts, count = masks.parts(inside)
     if count < 2:
         return inside
     sizes = np.bincount(parts.ravel())
@@ -118,7 +119,7 @@ def close_clefts(inside: BoolArray, radius_mm: float, spacing_mm: Float64Array) 
     if not padded.any():
         return inside
     closed = ~_grown(~_grown(padded, radius_mm, spacing_mm), radius_mm, spacing_mm)
-    filled = ndimage.binary_fill_holes(closed | padded)
+    filled = masks.filled(closed | padded)
     return filled[tuple(slice(p, p + n) for p, n in zip(pad, inside.shape, strict=True))]
 
 
@@ -135,6 +136,27 @@ def _grown(mask: BoolArray, radius_mm: float, spacing_mm: Float64Array) -> BoolA
         for c in range(reach[2] - half, reach[2] + half + 1):
             grown |= padded[a : a + mask.shape[0], b : b + mask.shape[1], c : c + mask.shape[2]]
     return grown
+
+
+def smooth(array: FloatArray, sigmas: tuple[float, ...]) -> FloatArray:
+    """Gaussian smoothing, one sigma in voxels per axis, edges repeated."""
+    for axis, sigma in enumerate(sigmas):
+        radius = int(np.ceil(3 * sigma))
+        weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / max(sigma, 1e-3)) ** 2)
+        padded = np.pad(array, [(radius, radius) if a == axis else (0, 0) for a in range(array.ndim)], mode="edge")
+        lines, length = np.moveaxis(padded, axis, 0), array.shape[axis]
+        soft = sum(w * lines[i : i + length] for i, w in enumerate((weights / weights.sum()).astype(np.float32)))
+        array = np.moveaxis(np.asarray(soft), 0, axis)
+    return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def _between(array: FloatArray, at: Float64Array, axis: int) -> FloatArray:
+    """Linear interpolation along one axis at positions within it."""
+    low = at.astype(int)
+    high = np.minimum(low + 1, array.shape[axis] - 1)
+    share = np.expand_dims((at - low).astype(np.float32), [a for a in range(array.ndim) if a != axis])
+    below, above = np.take(array, low, axis), np.take(array, high, axis)
+    return below + share * (above - below)
 
 
 def finite(cut: Array) -> FloatArray:

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
+
+from medwave.core.compiler import compiler
 
 OUTSIDE, BACKGROUND = -2, -1
 
@@ -108,7 +109,7 @@ def _with_rim(marks: np.ndarray) -> np.ndarray:
     return inside
 
 
-@numba.njit(cache=True, nogil=True)
+@compiler()
 def label_components(flat, lookup, dark, steps):
     """(N,) int32 component number of each node, numbered by their first node. Dark nodes do not join each other."""
     count = len(flat)

@@ -7,15 +7,15 @@ in it. Items are ordered by (key, item), so equal keys leave in a fixed order an
 
 from __future__ import annotations
 
-import numba
+from medwave.core.compiler import compiler
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@compiler(inline="always")
 def _before(a, b, key):
     return key[a] < key[b] or (key[a] == key[b] and a < b)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiler()
 def sift_up(heap, place, key, slot):
     """Move the item in ``slot`` towards the top until its parent comes before it."""
     item = heap[slot]
@@ -31,7 +31,7 @@ def sift_up(heap, place, key, slot):
     place[item] = slot
 
 
-@numba.njit(cache=True, nogil=True)
+@compiler()
 def push_or_raise(heap, place, key, size, item):
     """Insert ``item``, or move it up after its key became smaller; returns the new size."""
     slot = place[item]
@@ -43,7 +43,7 @@ def push_or_raise(heap, place, key, size, item):
     return size
 
 
-@numba.njit(cache=True, nogil=True)
+@compiler()
 def pop(heap, place, key, size):
     """Take the first item out; returns (item, new size). The heap must not be empty."""
     first = heap[0]

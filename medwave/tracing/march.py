@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 
+from medwave.core.compiler import compiler
 from medwave.tracing.foreground import BACKGROUND, OUTSIDE, Foreground
 from medwave.tracing.heap import pop, push_or_raise
 
@@ -34,7 +34,7 @@ class Forest:
     cost: np.ndarray
 
 
-@numba.njit(cache=True, nogil=True)
+@compiler()
 def _shortest_paths(flat, lookup, dark, weight, share_from, share_to, steps, lengths, cost, parent, order):
     """Settle all nodes that can be reached from those with finite ``cost``; returns how many were settled."""
     count = len(flat)
@@ -61,7 +61,7 @@ def _shortest_paths(flat, lookup, dark, weight, share_from, share_to, steps, len
     return settled
 
 
-@numba.njit(cache=True, nogil=True)
+@compiler()
 def _seed_distance(flat, lookup, image, dark, kind, steps, lengths, cost):
     """Give each unreached node the cost of coming straight from a neighbour voxel of ``kind``."""
     for node in range(len(flat)):

@@ -15,9 +15,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 
+from medwave.core.compiler import compiler
 from medwave.tracing.foreground import Foreground
 from medwave.tracing.segments import Segments
 
@@ -68,7 +68,7 @@ def trim_dark(foreground: Foreground, segments: Segments, *, drop_dark_segments:
     return Segments(nodes, start, np.array(parents, dtype=np.int64), np.array(strengths, dtype=np.float64))
 
 
-@numba.njit(cache=True, nogil=True)
+@compiler()
 def _ball(place, radius, flat, lookup, shape, spacing, found):
     """Write the foreground nodes within ``radius`` of a flat position into ``found``; returns their number."""
     plane, row = shape[1] * shape[2], shape[2]
@@ -90,14 +90,14 @@ def _ball(place, radius, flat, lookup, shape, spacing, found):
     return count
 
 
-@numba.njit(cache=True, nogil=True)
+@compiler()
 def _ball_room(radius, spacing):
     """An upper bound of the number of voxels in the largest ball."""
     reach = radius.max()
     return int((2 * reach / spacing[0] + 1) * (2 * reach / spacing[1] + 1) * (2 * reach / spacing[2] + 1)) + 1
 
 
-@numba.njit(cache=True, nogil=True)
+@compiler()
 def _coverage(nodes, start, above, radius, flat, lookup, value, shape, spacing, ratio):
     """Which segments to keep; ``radius`` runs along ``nodes``."""
     keep = np.zeros(len(above), np.bool_)
@@ -156,7 +156,7 @@ def drop_covered(
     return Skeleton(nodes, np.where(above >= 0, place[np.maximum(above, 0)], -1), radius[index])
 
 
-@numba.njit(cache=True, nogil=True)
+@compiler()
 def _prune_tips(nodes, parent, radius, step, flat, lookup, value, shape, spacing, joint):
     """Which nodes stay when covered tips are removed one after the other."""
     count = len(nodes)

@@ -8,9 +8,9 @@ a voxel more). Voxels outside the volume say nothing; the radius is at most half
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from medwave.core.compiler import compiler
 from medwave.tracing.foreground import OUTSIDE, Foreground
 
 DARK_SHARE = 0.001
@@ -57,7 +57,7 @@ def _visiting_order(spacing: np.ndarray, reach: float, in_plane: bool) -> tuple[
     return grid[inside].astype(np.int64), distance[inside], DARK_SHARE * boxes
 
 
-@numba.njit(cache=True, nogil=True)
+@compiler()
 def _first_dark(places, shape, image, lookup, offsets, distances, allowed, threshold, if_never):
     """Distance of the nearest dark voxel of the first shell with too many; ``if_never`` where there is no such."""
     radii = np.full(len(places), if_never)

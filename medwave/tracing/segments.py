@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 
+from medwave.core.compiler import compiler
 from medwave.tracing.foreground import Foreground
 from medwave.tracing.march import Forest
 
@@ -34,7 +34,7 @@ class Segments:
     strength: np.ndarray
 
 
-@numba.njit(cache=True, nogil=True)
+@compiler()
 def _strengths(order, parent, length, value):
     """Strength of each node and its strongest child (-1: a tip)."""
     strength = np.zeros(len(parent))
@@ -49,7 +49,7 @@ def _strengths(order, parent, length, value):
     return strength, best_child
 
 
-@numba.njit(cache=True, nogil=True)
+@compiler()
 def _owners(order, best_child):
     """The tip that owns each node."""
     owner = np.full(len(best_child), -1, np.int64)
@@ -60,7 +60,7 @@ def _owners(order, best_child):
     return owner
 
 
-@numba.njit(cache=True, nogil=True)
+@compiler()
 def _runs(tips, tops, parent):
     """Segments as runs of nodes from tip to top."""
     start = np.zeros(len(tips) + 1, np.int64)

@@ -10,13 +10,13 @@ a voxel in the unit of the radii (1 for isotropic voxels): positions count voxel
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from medwave.core.compiler import compiler
 from medwave.core.tree import Tree
 
-_compile = numba.njit(cache=True, nogil=True, error_model="numpy")
+_compile = compiler(error_model="numpy")
 
 
 def draw_tubes(

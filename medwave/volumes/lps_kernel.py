@@ -5,12 +5,13 @@ Slabs run over the last axis, which is the slowest one of a file.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
+
+from medwave.core.compiler import compiler
 
 _TOGETHER = 16  # voxels along both axes of a tile: field and file have other axes side by side in memory
 
-_compile = numba.njit(cache=True, nogil=True, error_model="numpy")
+_compile = compiler(error_model="numpy")
 
 
 @_compile

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from medwave.core.compiler import compiler
 
 CLEAR, END, FIRST_FREE, TABLE_SIZE = 256, 257, 258, 4096
 
@@ -35,7 +36,7 @@ def lzw_decode(data: bytes, size: int) -> npt.NDArray[np.uint8]:
     return out
 
 
-@numba.njit(cache=True, nogil=True)
+@compiler()
 def _unpack(data: npt.NDArray[np.uint8], out: npt.NDArray[np.uint8]) -> int:
     """Bytes written. An entry of the table is a stretch of the output, so that no string is ever built."""
     start = np.zeros(TABLE_SIZE, np.int64)

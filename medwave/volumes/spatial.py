@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import map_coordinates
 
 from medwave.core.errors import GeometryError, InputError
 from medwave.core.files import StrPath, input_file
@@ -49,6 +48,8 @@ class FieldStep:
 
     def apply(self, points_mm: Float64Array) -> Float64Array:
         """Map points ``(N, 3)``."""
+        from scipy.ndimage import map_coordinates  # a third of a second to import
+
         voxels = self.grid.to_voxels(points_mm)
         inside = ((voxels >= -0.5) & (voxels <= np.asarray(self.grid.shape) - 0.5)).all(axis=-1)
         at = voxels[inside].T

@@ -16,10 +16,10 @@ import math
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from medwave.core.compiler import compiler
 from medwave.core.errors import VolumeFormatError
 from medwave.volumes.stack import LazyVolume, check_channel, check_shape
 from medwave.volumes.v3draw import Header
@@ -84,14 +84,14 @@ def _stream_error(path: Path, header: Header, outcome: int) -> VolumeFormatError
     )
 
 
-@numba.njit(cache=True, nogil=True)
+@compiler()
 def _put(values: npt.NDArray[Any], at: int, value: int) -> None:
     """Keep a value if it belongs to the channel that is kept."""
     if 0 <= at < values.size:
         values[at] = value
 
 
-@numba.njit(cache=True, nogil=True)
+@compiler()
 def _unpack_8(stream: npt.NDArray[np.uint8], values: npt.NDArray[np.uint8], first: int, total: int) -> int:
     at, done, prior = 0, 0, 0
     while done < total:
@@ -124,7 +124,7 @@ def _unpack_8(stream: npt.NDArray[np.uint8], values: npt.NDArray[np.uint8], firs
     return DONE if at == stream.size else OVERRUN
 
 
-@numba.njit(cache=True, nogil=True)
+@compiler()
 def _unpack_16(stream: npt.NDArray[np.uint8], values: npt.NDArray[np.uint16], first: int, total: int, low: int) -> int:
     """``low`` is the place of the low byte in a pair: 0 in little-endian files, 1 in big-endian ones."""
     at, done, prior = 0, 0, 0
@@ -158,7 +158,7 @@ def _unpack_16(stream: npt.NDArray[np.uint8], values: npt.NDArray[np.uint16], fi
     return DONE if at == stream.size else OVERRUN
 
 
-@numba.njit(cache=True, nogil=True)
+@compiler()
 def _difference(stream: npt.NDArray[np.uint8], at: int, bit: int, bits: int) -> int:
     """The difference of ``bits`` bits that starts at a bit of the run, most significant bit first."""
     place = at + bit // 8

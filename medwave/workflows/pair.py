@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from medwave.core.errors import InputError
 from medwave.core.geometry import Float64Array, Grid, Volume
@@ -266,6 +265,8 @@ def _normalised(image: FloatVolume, subject: npt.NDArray[np.bool_]) -> FloatVolu
 
 def _resample_vectors(field: FloatVolume, grid: Grid, target: Grid) -> FloatVolume:
     """Vectors in voxels of ``grid`` as vectors in voxels of ``target``, linear, zero outside (parallel axes)."""
+    from scipy import ndimage  # a third of a second to import, which isotropic images are spared
+
     matrix = np.linalg.inv(grid.affine) @ target.affine
     turn = np.linalg.inv(target.affine[:3, :3]) @ grid.affine[:3, :3]
     sampled = np.stack([

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from medwave.core.geometry import Float64Array, Grid, Volume
 from medwave.volumes import LinearStep, SpatialTransform
@@ -99,6 +98,8 @@ class Pullback:
         return Volume(out, self.grid, volume.name)
 
     def _cubic(self, volume: Volume) -> FloatVolume:
+        from scipy import ndimage
+
         coefficients = ndimage.spline_filter(np.asarray(volume.data, np.float32), 3, np.float32, mode="mirror")
         reach = np.asarray(volume.grid.shape).reshape(3, 1, 1, 1) - 0.5
         out = np.empty(self.grid.shape, dtype=np.float32)

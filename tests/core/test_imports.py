@@ -51,6 +51,16 @@ def test_tracing_brings_nothing_that_it_does_not_need():
     assert done.stdout.strip() == "[]"
 
 
+def test_registration_brings_nothing_that_it_does_not_need():
+    heavy = ["torch", "monai", "SimpleITK", "skimage", "scipy.ndimage", "matplotlib"]
+    program = (
+        "import sys; from medwave.workflows.register import register; from medwave.workflows.save import"
+        f" save_registration\nprint([m for m in {heavy} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "[]"
+
+
 def test_an_optional_package_that_is_there_is_handed_out():
     assert require("json.decoder", extra="demo", purpose="x").__name__ == "json.decoder"
 

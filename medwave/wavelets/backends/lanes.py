@@ -14,20 +14,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba import extending
 from numba.core import types
 from numba.extending import models, register_model
 
+from medwave.core.compiler import compiler
+
 Array = Any  # numba specialises on the array types that come
 Index = Any  # an Offset, in functions that are called from loops
 Offset = np.uint64  # an unsigned index needs no test for a negative one
 ONE = Offset(1)
 intrinsic: Any = extending.intrinsic  # its own annotations do not know what it makes of a function
-compiled = numba.njit(nogil=True, cache=True, fastmath={"contract", "nsz"})
-inlined = numba.njit(nogil=True, cache=True, fastmath={"contract", "nsz"}, forceinline=True)  # a call costs a short row
+compiled = compiler(fastmath={"contract", "nsz"})
+inlined = compiler(fastmath={"contract", "nsz"}, forceinline=True)  # a call costs a short row
 
 LANE_BYTES = 32
 _FUSE = ("contract",)  # a product and the sum it enters may be rounded once
