@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import os
@@ -97,6 +98,7 @@ def _options(
 def main() -> None:
     """Run the command; an error that a user can cause is one line and exit code 2."""
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
+    atexit.register(gc.freeze)  # Python's end would search all objects for cycles three times: 0.2 s
     os.environ.setdefault(*_LARGE_PAGES)
     try:
         with _interrupts_repeated():

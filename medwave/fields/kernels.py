@@ -112,6 +112,22 @@ def _largest_square(start: int, stop: int, field: FloatVolume, out: FloatVolume)
         out[i] = largest
 
 
+@_compile
+def largest_square_within(start, stop, field, matrix, mask, out):  # type: ignore[no-untyped-def]
+    """Per plane the largest ``|M field(p)|^2`` over the mask into ``out`` ``(D,)``; ``matrix`` is 3x3 float32."""
+    for i in range(start, stop):
+        largest = np.float32(0.0)
+        for j in range(field.shape[2]):
+            z, y, x, inside = field[0, i, j], field[1, i, j], field[2, i, j], mask[i, j]
+            for k in range(z.shape[0]):
+                if inside[k]:
+                    a = matrix[0, 0] * z[k] + matrix[0, 1] * y[k] + matrix[0, 2] * x[k]
+                    b = matrix[1, 0] * z[k] + matrix[1, 1] * y[k] + matrix[1, 2] * x[k]
+                    c = matrix[2, 0] * z[k] + matrix[2, 1] * y[k] + matrix[2, 2] * x[k]
+                    largest = max(largest, a * a + b * b + c * c)
+        out[i] = largest
+
+
 def largest_length(field: FloatVolume) -> float:
     """Length of the longest vector of a field ``(3, D, H, W)`` float32."""
     per_plane = np.empty(field.shape[1], dtype=np.float32)

@@ -104,6 +104,10 @@ def edge_coverage(sections: Sections, fixed: Array, section: Section) -> FloatAr
 
     Source: D. Marr, E. Hildreth 1980, doi:10.1098/rspb.1980.0020.
     """
+    return sections.once(_edge_coverage, fixed, section)
+
+
+def _edge_coverage(sections: Sections, fixed: Array, section: Section) -> FloatArray:
     cut = finite(sections.cut(fixed, section))
     if min(cut.shape) < 3:
         return np.zeros((section.height_px, section.width_px), dtype=np.float32)

@@ -12,6 +12,7 @@ Conventions
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,6 +81,7 @@ class Sections:
         stop = np.clip(np.ceil(high + pad), start + 1, shape).astype(int)
         self.spacing_mm = spacing
         self._bodies: dict[Section, npt.NDArray[np.bool_]] = {}
+        self._drawn: dict[tuple[object, int, Section], tuple[object, FloatArray]] = {}
         self.items = tuple(self._section(plane, start, stop, height_px) for plane in PLANES)
 
     def _section(
@@ -127,7 +129,19 @@ class Sections:
 
     def picture(self, array: npt.NDArray[np.generic], section: Section) -> FloatArray:
         """The cut of a scalar array, enlarged; values that are not finite count as 0."""
-        return enlarge(finite(self.cut(array, section)), section)
+        return self.once(_enlarged, array, section)
+
+    def once(
+        self,
+        draw: Callable[[Sections, npt.NDArray[np.generic], Section], FloatArray],
+        array: npt.NDArray[np.generic],
+        section: Section,
+    ) -> FloatArray:
+        """``draw(self, array, section)``, drawn once for all plates that show it."""
+        key = draw, id(array), section
+        if key not in self._drawn:
+            self._drawn[key] = array, draw(self, array, section)  # the array is held: its id remains its own
+        return self._drawn[key][1]
 
     def body(self, section: Section) -> npt.NDArray[np.bool_]:
         """Which pixels show the subject: clefts between its parts and holes in them belong to it; picture size."""
@@ -139,6 +153,10 @@ class Sections:
     def displacement(self, displacement: npt.NDArray[np.floating], section: Section) -> FloatArray:
         """The cut ``(3, rows, columns)`` of a field in voxels, components along the canonical axes."""
         return np.stack([self.signs[c] * finite(self.cut(displacement[self.order[c]], section)) for c in range(3)])
+
+
+def _enlarged(sections: Sections, array: npt.NDArray[np.generic], section: Section) -> FloatArray:
+    return enlarge(finite(sections.cut(array, section)), section)
 
 
 def enlarge(cut: FloatArray, section: Section) -> FloatArray:

@@ -7,7 +7,7 @@ has more than ``most_voxels``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +48,11 @@ class WorkingPair:
     subject: npt.NDArray[np.bool_]
     native: Grid
     offset: tuple[int, int, int] | None
+
+    def without_images(self) -> WorkingPair:
+        """The place alone, for :meth:`to_native` and :meth:`subject_on_native`: images and weights can be freed."""
+        nothing = np.empty((0, 0, 0), dtype=np.float32)
+        return replace(self, fixed=nothing, moving=nothing, weight=nothing, excluded=None)
 
     def to_native(self, field: FloatVolume) -> FloatVolume:
         """A displacement on the working grid as one on the fixed file's grid, in its voxels; zero outside."""
@@ -152,10 +157,11 @@ def prepare_pair(
     reach = resample(moved_subject, matrix, image.grid)
     grid, offset = _working_grid(image.grid, (subject.data > 0.5) | (reach > 0.5), most_voxels)
     identity = np.eye(4)
-    fixed_on = _on_grid(image, identity, grid, offset)
     subject_on = _on_grid(subject, identity, grid, offset) > 0.5
-    moving_on = resample(_not_finer(moving, grid), matrix, grid)
     moving_subject = _on_grid(Volume(reach, image.grid), identity, grid, offset) > 0.5
+    del subject, moved_subject, reach  # what is used again costs no new memory
+    fixed_on = _on_grid(image, identity, grid, offset)
+    moving_on = resample(_not_finer(moving, grid), matrix, grid)
     weight = _inside(moving.grid, matrix, grid)
     excluded = np.zeros(grid.shape, dtype=bool)
     if use_fixed is not None:

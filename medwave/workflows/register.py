@@ -233,7 +233,7 @@ def register(
             landmarks = landmarks_on(pair, matrix, terms, options)
             refinement = _refine(pair, options, loops, initial, on_progress, channels=channels, landmarks=landmarks)
         with stage("invert"):
-            history = refinement.similarity
+            history, pair = refinement.similarity, pair.without_images()
             inverse, residual = invert_array(refinement.displacement_voxels, tolerance_voxels=1e-2)
             left, displacement = float(residual.max()), pair.to_native(refinement.displacement_voxels)
             del refinement, residual  # the most memory is in use about here

@@ -5,6 +5,7 @@ Every file is written whole or not at all; ``run.json`` comes last and marks a c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +19,8 @@ from medwave.core.files import StrPath, write_json
 from medwave.core.geometry import Grid, Volume
 from medwave.core.memory import freed_memory_kept
 from medwave.core.provenance import StageClock, fingerprint, versions
+from medwave.core.threads import run_slabs
+from medwave.fields.kernels import largest_square_within
 from medwave.metrics.registration import dice, folding, inverse_consistency_mm, log_jacobian_sd
 from medwave.reports.registration import FigureOfMerit, RegistrationReport, write_registration_report
 from medwave.volumes import write_affine, write_composite, write_field, write_inverse_composite, write_volume
@@ -183,14 +186,17 @@ def _bends(result: Registration) -> bool:
 
 
 def _largest_mm(displacement: npt.NDArray[np.float32], grid: Grid, region: npt.NDArray[np.bool_]) -> float:
-    vectors = grid.affine[:3, :3].astype(np.float32) @ displacement[:, region]
-    return float(np.sqrt((vectors**2).sum(axis=0)).max(initial=0.0))
+    largest = np.empty(len(region), dtype=np.float32)
+    run_slabs(largest_square_within, len(region), displacement, grid.affine[:3, :3].astype(np.float32), region, largest)
+    return math.sqrt(largest.max())
 
 
 def _correlation(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:
-    if a.size == 0 or a.std() == 0 or b.std() == 0:
+    if a.size == 0:
         return 0.0
-    return float(np.corrcoef(a, b)[0, 1])
+    a, b = (values - np.float32(values.mean(dtype=np.float64)) for values in (a, b))
+    spread = float(np.dot(a, a)) * float(np.dot(b, b))
+    return float(np.dot(a, b)) / math.sqrt(spread) if spread > 0 else 0.0
 
 
 def _overlaps(result: Registration) -> dict[int, tuple[str, float, float]]:

@@ -123,7 +123,7 @@ def test_plain_text_becomes_cells():
 
 
 def test_a_picture_of_noise_is_embedded():
-    """Its optimised JPEG has more bytes than pixels, for which Pillow has no room."""
+    """Its JPEG has about as many bytes as pixels, which an optimising encoder would not have room for."""
     noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
     shown = picture(noise, alt="noise", quality=94)
     assert len(shown.address) > 4 / 3 * 240 * 320
