@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import shlex
 import sys
 import time
@@ -19,16 +20,25 @@ def command_line() -> str:
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
+def _console() -> Any:
+    """A console of rich where bars can be drawn, or None, which spares its import."""
+    if not (sys.stderr.isatty() or {"FORCE_COLOR", "TTY_COMPATIBLE"} & os.environ.keys()):
+        return None
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    return console if console.is_terminal else None
+
+
 @contextlib.contextmanager
 def progress() -> Iterator[tuple[Callable[[str], None], Callable[[Any], None]]]:
     """Callbacks for the name of each stage, and for each iteration of the refinement."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    console = _console()
+    if console is None:
         yield lambda name: typer.echo(f"medwave: {name}", err=True), lambda _: None
         return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
     columns = (TextColumn("{task.description:<28}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("start", total=None)
@@ -50,14 +60,13 @@ def progress() -> Iterator[tuple[Callable[[str], None], Callable[[Any], None]]]:
 @contextlib.contextmanager
 def block_progress() -> Iterator[tuple[Callable[[str], None], Callable[[Any], None]]]:
     """Callbacks for the name of each stage, and for each block of a segmentation: how many are done, time left."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    console = _console()
+    if console is None:
         lines = _BlockLines()
         yield lambda name: typer.echo(f"medwave: {name}", err=True), lines
         return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
     columns = (TextColumn("{task.description:<40}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("start", total=None)
@@ -74,10 +83,7 @@ def item_progress(result: Callable[[Any], str]) -> Iterator[Callable[[Any, Any],
     Args:
         result: what to say of an outcome, in a few words.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
+    console = _console()
 
     def line(outcome: Any, at: Any) -> str:
         words = " ".join((outcome.error or result(outcome)).split())
@@ -86,9 +92,11 @@ def item_progress(result: Callable[[Any], str]) -> Iterator[Callable[[Any, Any],
         left = "" if at.seconds_left is None or at.done == at.total else f"; about {_duration(at.seconds_left)} left"
         return f"{at.done} of {at.total}: {outcome.item.name}: {outcome.status}{spent}{said}{left}"
 
-    if not console.is_terminal:
+    if console is None:
         yield lambda outcome, at: typer.echo(f"medwave: {line(outcome, at)}", err=True)
         return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
     columns = (TextColumn("{task.description:<40}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("start", total=None)
@@ -104,13 +112,12 @@ def item_progress(result: Callable[[Any], str]) -> Iterator[Callable[[Any, Any],
 @contextlib.contextmanager
 def item_bar(name: str) -> Iterator[Callable[[int, int], None]]:
     """A callback for how much of a work is done, and how much there is: a bar on a terminal, else nothing."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    console = _console()
+    if console is None:
         yield lambda done, total: None
         return
+    from rich.progress import Progress
+
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task(name, total=None)
         yield lambda done, total: bar.update(task, total=total, completed=done)

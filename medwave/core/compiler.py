@@ -7,12 +7,30 @@ not on disk.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
-import numba
-from numba.core.caching import FunctionCache
-from numba.core.runtime.nrt import rtsys
+
+@contextlib.contextmanager
+def _absent(package: str, *, wanted: bool) -> Iterator[None]:
+    """Let an optional package of numba be missing while numba is imported, unless it is wanted or there already."""
+    if wanted or package in sys.modules:
+        yield
+        return
+    sys.modules[package] = None  # type: ignore[assignment]  # which Python takes for missing
+    try:
+        yield
+    finally:
+        del sys.modules[package]
+
+
+with _absent("coverage", wanted="NUMBA_JIT_COVERAGE" in os.environ):  # where tests are run: a tenth of a second
+    import numba
+    from numba.core.caching import FunctionCache
+    from numba.core.runtime.nrt import rtsys
 
 
 class _KernelCache(FunctionCache):

@@ -142,9 +142,11 @@ class _Motion:
         if self.kind == "affine" and self._jacobian is not None:  # the matrix is linear in its parameters
             return self._jacobian
         h = 1e-4 * self.radius
-        shifts = np.eye(self.size) * h
+        shifts = np.eye(self.size)[3:] * h
         slopes = [(self.matrix(parameters + s) - self.matrix(parameters - s))[:3] / (2 * h) for s in shifts]
-        self._jacobian = np.stack(slopes)
+        moves = np.zeros((3, 3, 4))
+        moves[:, :, 3] = self.start[:3, :3].T  # translations are exact
+        self._jacobian = np.concatenate([moves, slopes])
         return self._jacobian
 
 

@@ -187,8 +187,13 @@ class MutualInformation:
         inside = np.zeros(len(voxel_matrices), dtype=np.int64)
         arguments = (self.points_mm, self.fixed_bins, self.moving, voxel_matrices, histograms, inside)
         run_slabs(_joint_histograms, len(voxel_matrices), *arguments)
-        overlaps = inside / len(self.points_mm)
-        return np.array([self._score(h, float(o))[0] for h, o in zip(histograms, overlaps, strict=True)])
+        totals = histograms.sum(axis=(1, 2))
+        joint = histograms / np.where(totals > 0, totals, 1.0)[:, None, None]
+        fixed, moving = joint.sum(axis=2), joint.sum(axis=1)
+        together, *apart = ((p * np.log(p + 1e-12)).reshape(len(p), -1).sum(axis=1) for p in (joint, fixed, moving))
+        scores = -sum(apart) / np.maximum(-together, 1e-9)
+        trust = np.minimum(1.0, inside / len(self.points_mm) / self.least_overlap)
+        return np.asarray(np.where(totals > 0, 1.0 + (scores - 1.0) * trust, 1.0))
 
     def value_and_gradient(self, matrix_mm: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
         """NMI and its derivative by the upper 3x4 part of the matrix."""

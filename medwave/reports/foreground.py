@@ -57,7 +57,7 @@ class Foreground:
         """
         centre = int(self.centre[axis])
         reach = int(SEARCH_SHARE * (self.high[axis] - self.low[axis]))
-        step = max(1, -(-reach // 20))
+        step = max(1, -(-reach // 12))
         offsets = sorted(range(-(reach // step) * step, reach + 1, step), key=abs)
         offsets = [o for o in offsets if 0 <= centre + o < self._array.shape[axis]]
         scores = [self._content(axis, centre + o) * (1 - (o / (reach + 1)) ** 2) for o in offsets]
@@ -65,7 +65,7 @@ class Foreground:
 
     def _content(self, axis: int, index: int) -> float:
         """How much a slice shows: foreground area times sum of the gradients, bright spots cut off."""
-        cut = sample(np.moveaxis(self._array, axis, 0)[index], at_most=120)
+        cut = sample(np.moveaxis(self._array, axis, 0)[index], at_most=64)
         if min(cut.shape) < 2:
             return 0.0
         inside = cut > self.threshold
@@ -161,7 +161,10 @@ def _between(array: FloatArray, at: Float64Array, axis: int) -> FloatArray:
 
 def finite(cut: Array) -> FloatArray:
     """A contiguous float32 copy with NaN and infinity replaced by 0."""
-    return np.nan_to_num(np.asarray(cut, dtype=np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    values = np.array(cut, dtype=np.float32, order="C")
+    with np.errstate(over="ignore", invalid="ignore"):
+        sound = np.isfinite(values.sum())
+    return values if sound else np.nan_to_num(values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def sample(array: Array, at_most: int = 80) -> FloatArray:

@@ -263,7 +263,7 @@ def _normalised(image: FloatVolume, subject: npt.NDArray[np.bool_]) -> FloatVolu
     """Intensities with the darkest background at 0 and the 99th percentile of the subject at 1."""
     values = image[subject] if subject.any() else image.ravel()
     high = float(np.percentile(values, 99.0))
-    low = min(0.0, float(np.percentile(values, 0.5)))
+    low = min(0.0, float(np.percentile(values, 0.5))) if values.min() < 0 else 0.0
     if high <= low:
         low, high = float(image.min()), float(image.max())
     return np.ascontiguousarray((image - low) / max(high - low, 1e-12), dtype=np.float32)

@@ -74,7 +74,7 @@ def _save(
         images = _images(result)
         figures = _figures(result, images)
         overlaps = _overlaps(result)
-    bends = _bends(result)
+    bends, packages = _bends(result), versions()
     with clock.stage("report"):
         report = RegistrationReport(
             fixed=result.fixed, moving=result.moving, warped=result.warped.data, before=images["before"],
@@ -84,7 +84,7 @@ def _save(
             true_error_mm=true_error_mm, true_error_mean_mm=true_error_mean_mm,
             status="warning" if result.warnings else "ok", messages=result.warnings,
             stages=[tuple(asdict(s).values()) for s in (*result.stages, *clock.stages)],
-            options=asdict(result.options), versions=versions(), files=files, command_line=command_line,
+            options=asdict(result.options), versions=packages, files=files, command_line=command_line,
         )  # fmt: skip
         write_registration_report(path / "report.html", report)
     stages = [asdict(stage) for stage in (*result.stages, *clock.stages)]
@@ -111,7 +111,7 @@ def _save(
             "peak_rss_mb": max(s["peak_rss_mb"] for s in stages),
         },
         "files": {name: relative for name, (relative, _) in files.items()},
-        "versions": versions(),
+        "versions": packages,
     })  # fmt: skip
     return path / "report.html"
 
