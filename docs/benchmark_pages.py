@@ -133,13 +133,15 @@ def _contrasts(results: Results) -> str:
     rows = []
     for row in results["rows"]:
         same = next(r for r in results["rows"] if r["subject"] == row["subject"] and r["moving"] == "T1")
-        rows.append([
-            f"T1 to {row['moving']}", row["metric"], f"{row['before_mm']:.2f}", f"{row['affine_mm']:.2f}",
-            f"{row['error_mm']:.3f}", f"{row['error_mm'] / same['error_mm']:.2f}", f"{row['p95_mm']:.2f}", row["folds"],
-            f"{row['cpu_s']:.1f}",
-        ])  # fmt: skip
+        cells = [f"T1 to {row['moving']}", row["metric"]]
+        for key in ("before_mm", "affine_mm", "error_mm", "p95_mm", "ventricles_mm", "apart_mm", "repeated_mm"):
+            cells.append(f"{row[key]:.3f}" if key in row else "")
+            if key in ("error_mm", "ventricles_mm", "repeated_mm"):
+                cells.append(f"{row[key] / same[key]:.2f}" if key in row else "")
+        rows.append([*cells, row["folds"], f"{row['cpu_s']:.1f}"])
     heads = ["", "metric", "by headers, mm", "after affine, mm", "error, mm", "/ T1 to T1", "95 %, mm"]
-    return _grid([*heads, "folds", "CPU s"], rows)
+    heads += ["ventricles, mm", "/ T1 to T1", "apart, mm", "repeated, mm", "/ T1 to T1", "folds", "CPU s"]
+    return f"Preset `{results['preset']}`.\n\n" + _grid(heads, rows)
 
 
 def _label_fusion(results: Results) -> str:
@@ -196,7 +198,9 @@ PAGES: dict[str, tuple[str, str, Callable[[Results], str]]] = {
     ),
     "contrasts": (
         "Registration across contrasts",
-        "The T1 of a head against its T1, T2 and FLAIR under a known transform: `python benchmarks/contrasts.py`.",
+        "The T1 of a head against its T1, T2 and FLAIR, and against itself in the contrast of the other two, under a "
+        "known transform: `python benchmarks/contrasts.py`. *Apart* is how far points move where no transform was "
+        "applied, *repeated* the error beside that.",
         _contrasts,
     ),
     "cohort": (

@@ -143,3 +143,49 @@ def test_what_it_costs_to_begin_is_measured_for_every_command(tmp_path: Path) ->
     assert start.too_slow([*limits, {"what": "c", "kind": "python", "cpu_s": 9.0}]) == ["a"]
     with pytest.raises(SystemExit, match=r"exit code 3: no"):
         start.least_cpu_s([sys.executable, "-c", "print('no'); raise SystemExit(3)"], tmp_path)
+
+
+def head_in_two_contrasts() -> tuple[Volume, Volume]:
+    """A ball of grey and white around a hollow of fluid: dark in T1, bright in T2."""
+    distance = np.linalg.norm(np.indices((72, 72, 72)) - 35.5, axis=0)
+    tissue = np.select([distance < 6, distance < 26, distance < 33], [1, 3, 2], 0)
+    t1, t2 = (np.array(values, dtype=np.float32)[tissue] for values in ([0, 30, 200, 300], [0, 900, 400, 250]))
+    grid = Grid((72, 72, 72), np.eye(4))
+    return Volume(t1, grid, "t1"), Volume(t2, grid, "t2")
+
+
+def test_an_image_takes_the_contrast_of_another_and_keeps_its_own_anatomy() -> None:
+    t1, t2 = head_in_two_contrasts()
+    shifted = Volume(np.roll(t2.data, 2, axis=0), t2.grid, "t2")  # where its scan lies does not count
+    like = np.asarray(import_module("contrasts").in_contrast_of(shifted, t1).data)
+    assert (like[t1.data == 0] == 0).all()
+    means = [like[t1.data == value].mean() for value in (30, 300, 200)]
+    assert [like[t1.data == value].std() < 1e-3 for value in (30, 300, 200)] == [True] * 3  # one intensity, one value
+    assert means[0] > means[2] > means[1]  # as in the T2: fluid brightest, then grey, then white
+
+
+def test_the_outline_of_the_ventricles_is_their_surface() -> None:
+    edge = import_module("contrasts").outline(*head_in_two_contrasts())
+    distance = np.linalg.norm(np.argwhere(edge) - 35.5, axis=1)
+    assert distance.min() > 4
+    assert distance.max() < 8
+    assert len(distance) > 4 * np.pi * 6**2  # two voxels thick
+
+
+def test_an_error_is_told_beside_what_the_scans_were_apart_before() -> None:
+    contrasts = import_module("contrasts")
+    t1, _ = head_in_two_contrasts()
+    rng = np.random.default_rng(0)
+    texture = np.kron(rng.uniform(0.5, 1.5, (18, 18, 18)), np.ones((4, 4, 4)))
+    fixed = Volume((t1.data * texture).astype(np.float32), t1.grid, "fixed")
+    apart = Volume(np.roll(fixed.data, 1, axis=0), t1.grid, "apart")  # a scan that lies a voxel beside the other
+    step = import_module("medwave.volumes").LinearStep(
+        np.array([[1.0, 0, 0, 0], [0, 1, 0, 3], [0, 0, 1, 0], [0, 0, 0, 1]])
+    )
+    true = import_module("medwave.volumes").SpatialTransform((step,))
+    moving = Volume(np.roll(apart.data, 3, axis=1), t1.grid, "moving")
+    row = contrasts.Case(fixed, true, t1.data == 30, "fast").measured(moving, apart, deformable=False)
+    assert row["before_mm"] == pytest.approx(3.0)
+    assert row["error_mm"] == pytest.approx(1.0, abs=0.15)
+    assert row["apart_mm"] == pytest.approx(1.0, abs=0.15)
+    assert row["repeated_mm"] < 0.15
