@@ -28,6 +28,9 @@ _THREAD_VARIABLES = (
     "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
 )
 
+_NO_BYTE_CODE = "PYTHONDONTWRITEBYTECODE"
+"""Not handed on: an installed package has its byte code on disk, a checkout gets it from its first run."""
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -97,4 +100,5 @@ def _cpu_model() -> str:
 
 
 def _environment(threads: int) -> Mapping[str, str]:
-    return {**os.environ, **dict.fromkeys(_THREAD_VARIABLES, str(threads))}
+    kept = {name: value for name, value in os.environ.items() if name != _NO_BYTE_CODE}
+    return {**kept, **dict.fromkeys(_THREAD_VARIABLES, str(threads))}

@@ -82,6 +82,16 @@ def test_a_planted_fold_and_a_two_part_stretch_have_their_known_figures() -> Non
     assert scored(stretch, fixed, fixed, [5])["sd_log_jacobian"] == pytest.approx(expected, rel=1e-5)
 
 
+def test_a_child_may_keep_byte_code_as_installed_packages_have_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    measure = import_module("_measure")
+    program = "import sys; print(sys.dont_write_bytecode)"
+    measure.run_measured([sys.executable, "-c", program], threads=1, log=tmp_path / "log")
+    assert measure.last_line(tmp_path / "log") == "False"
+
+
 LEAN_PARENT = """
 import json, sys
 from pathlib import Path

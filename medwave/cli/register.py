@@ -43,6 +43,7 @@ def register(
     options: RegisterOptions,
 ) -> None:
     """Register MOVING to FIXED: affine, then deformable; writes images, ITK transforms and a report."""
+    from medwave.core.memory import freed_memory_kept
     from medwave.workflows.register import register as run
     from medwave.workflows.run_folder import keep_inputs, result_folder
 
@@ -55,7 +56,7 @@ def register(
     given: dict[str, Any] = {role: path for role, path in files.items() if path is not None}
     sides = {"fixed_channel": fixed_channels or [], "moving_channel": moving_channels or []}
     hashed = given | {f"{side}_{n}": path for side, paths in sides.items() for n, path in enumerate(paths, start=1)}
-    with progress() as (on_stage, on_progress), result_folder(output, "transform"):
+    with progress() as (on_stage, on_progress), result_folder(output, "transform"), freed_memory_kept():
         keep_inputs(output, hashed.values())
         result = run(
             **given, fixed_channels=sides["fixed_channel"], moving_channels=sides["moving_channel"],

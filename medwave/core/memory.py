@@ -20,22 +20,32 @@ _KEEP = (1 << 31) - 1
 _USUAL = {_TRIM_THRESHOLD: 64 << 20, _MMAP_THRESHOLD: 32 << 20}
 """Where glibc's own thresholds arrive after the first large arrays."""
 
+_depth = 0
+
 
 @contextlib.contextmanager
 def freed_memory_kept() -> Iterator[None]:
     """Keep freed memory for what comes next in the block, and give it back to the system at its end.
 
-    Does nothing where the C library is another than glibc.
+    Of blocks inside each other the outermost gives it back. Does nothing where the C library is another than glibc.
     """
+    global _depth
     library = ctypes.CDLL(None) if sys.platform == "linux" else None
     if library is None or not hasattr(library, "gnu_get_libc_version"):
         yield
         return
     for threshold in _USUAL:
         library.mallopt(threshold, _KEEP)
+    _depth += 1
     try:
         yield
     finally:
-        for threshold, usual in _USUAL.items():
-            library.mallopt(threshold, usual)
-        library.malloc_trim(0)
+        _depth -= 1
+        if not _depth:
+            _give_back(library)
+
+
+def _give_back(library: ctypes.CDLL) -> None:
+    for threshold, usual in _USUAL.items():
+        library.mallopt(threshold, usual)
+    library.malloc_trim(0)

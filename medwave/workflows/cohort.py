@@ -18,6 +18,7 @@ from typing import Any
 from medwave.core.errors import MedwaveError
 from medwave.core.files import StrPath, json_text, sweep_partial
 from medwave.core.locks import only_run_in
+from medwave.core.memory import freed_memory_kept
 from medwave.core.provenance import fingerprint
 from medwave.scale import Workers
 from medwave.workflows.batch import FAILED, BatchProgress, Outcome, run_items, threads_each, write_table
@@ -74,6 +75,7 @@ class Registrations:
     def known(self, item: PairItem) -> dict[str, Any] | None:
         return complete_run(self.folder / item.name, self.files(item), self.options)
 
+    @freed_memory_kept()
     def run(self, item: PairItem) -> dict[str, Any]:
         from medwave.reports.cohort import write_preview
         from medwave.workflows.register import register

@@ -127,12 +127,14 @@ def _write_files(result: Registration, path: Path) -> dict[str, tuple[str, str]]
         present.pop("warped labels")
         (path / FILES["warped labels"][0]).unlink(missing_ok=True)  # of an older run
     write_affine(path / FILES["affine"][0], result.matrix)
-    field = stored_field(result.displacement_voxels, grid, path=path / FILES["field"][0])
-    write_field(path / FILES["field"][0], field, grid)
-    write_composite(path / FILES["composite"][0], result.matrix, field, grid)
-    field = stored_field(result.inverse_voxels, grid, path=path / FILES["inverse field"][0])
-    write_field(path / FILES["inverse field"][0], field, grid)
-    write_inverse_composite(path / FILES["inverse composite"][0], result.matrix, field, grid)
+    for prefix, displacement, write in (
+        ("", result.displacement_voxels, write_composite), ("inverse ", result.inverse_voxels, write_inverse_composite),
+    ):  # fmt: skip
+        alone, composite = (path / FILES[f"{prefix}{kind}"][0] for kind in ("field", "composite"))
+        field = stored_field(displacement, grid, path=alone)
+        write_field(alone, field, grid)
+        write(composite, result.matrix, field, grid)
+        del field  # else the next one needs as much memory again
     return present
 
 

@@ -22,7 +22,8 @@ def used():
         del first, second
 
 with freed_memory_kept() if {kept} else contextlib.nullcontext():
-    used()
+    with freed_memory_kept() if {kept} else contextlib.nullcontext():
+        used()
     before = faults()
     used()
     print(faults() - before)
