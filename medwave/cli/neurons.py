@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medwave.cli.options import JSON, file_option, wants_table, with_options
-from medwave.cli.progress import command_line, progress
+from medwave.cli.options import CLUSTER, JSON, file_option, wants_table, with_options
+from medwave.cli.progress import command_line, progress, resumable, workers_of
 from medwave.workflows.options import ScoreOptions, SwcConvertOptions, SwcFixOptions, TraceFileOptions
 
 if TYPE_CHECKING:
@@ -34,18 +34,21 @@ def trace(
     output: SWC_OUT,
     report: file_option("--report", "Also write a page about the trace: HTML that opens from disk.") = None,
     gold: file_option("--gold", "SWC file of the true tree, shown and scored on the --report.") = None,
+    cluster: CLUSTER = None,
     *,
     options: TraceFileOptions,
 ) -> None:
-    """Trace the fibres of VOLUME and write them as SWC."""
+    """Trace the fibres of VOLUME, of any size, and write them as SWC. Repeat it to go on after a stop."""
     from medwave.core.errors import InputError
     from medwave.workflows.trace import trace_file
 
     if gold is not None and report is None:
         raise InputError("--gold is shown on the page; name it with --report, or use medwave score")
     warnings: list[str] = []
-    with progress() as (on_stage, _):
-        told: dict[str, Any] = {"options": options, "on_stage": on_stage, "on_warning": warnings.append}
+    with resumable(), workers_of(cluster) as workers, progress() as (on_stage, _):
+        told: dict[str, Any] = {
+            "options": options, "on_stage": on_stage, "on_warning": warnings.append, "workers": workers,
+        }  # fmt: skip
         if report is None:
             tree = trace_file(volume, output, **told)
         else:

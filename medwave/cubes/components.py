@@ -95,17 +95,27 @@ def label_block(mask: npt.NDArray[np.bool_], block: Box, shape: Triple, *, conne
     """
     labels, count = label_mask(mask, connectivity)
     at = np.flatnonzero(labels)
-    label = labels.reshape(-1)[at].astype(np.int64) - 1
     places = [p + s for p, s in zip(np.unravel_index(at, mask.shape), block.start, strict=True)]
-    flat = np.ravel_multi_index(tuple(places), shape).astype(np.int64)
-    inside = np.logical_and.reduce([p < s for p, s in zip(places, block.stop, strict=True)])
-    rim = ~inside | np.logical_or.reduce([p == s for p, s in zip(places, block.start, strict=True)])
+    return labels_of(np.stack(places, axis=1), labels.reshape(-1)[at].astype(np.int64) - 1, count, block, shape)
+
+
+def labels_of(places: Ints, label: Ints, count: int, block: Box, shape: Triple) -> BlockLabels:
+    """What a block tells about components that were found in another way.
+
+    Args:
+        places: (n, 3) voxels (z, y, x) of the volume within :func:`widened` of the block.
+        label: (n,) of each, from 0.
+        count: of labels.
+        block, shape: as for :func:`label_block`.
+    """
+    flat = np.ravel_multi_index(tuple(places.T), shape).astype(np.int64)
+    inside = (places < block.stop).all(axis=1)
+    rim = ~inside | (places == block.start).any(axis=1)
     first = np.full(count, np.iinfo(np.int64).max)
     np.minimum.at(first, label, flat)
     start, stop = np.full((count, 3), np.iinfo(np.int64).max), np.zeros((count, 3), np.int64)
-    for axis, place in enumerate(places):
-        np.minimum.at(start[:, axis], label, place)
-        np.maximum.at(stop[:, axis], label, place + 1)
+    np.minimum.at(start, label, places)
+    np.maximum.at(stop, label, places + 1)
     return BlockLabels(np.bincount(label[inside], minlength=count), first, start, stop, flat[rim], label[rim])
 
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from medwave.core.errors import GeometryError, InputError
 from medwave.core.tree import Float64Array, Tree
 from medwave.core.tree_paths import node_lengths, resample
+from medwave.tracing.voxels import GreyVoxels, VoxelsInMemory
 
 
 class Alignment(NamedTuple):
@@ -52,22 +53,38 @@ def check_alignment(tree: Tree, image: npt.NDArray[np.generic], *, shift_voxels:
     """
     if image.ndim != 3:
         raise GeometryError(f"an image (D, H, W) is needed to check a tree, got shape {image.shape}")
+    return alignment_within(tree, VoxelsInMemory(image), float(image.mean(dtype=np.float64)), shift_voxels=shift_voxels)
+
+
+def alignment_within(
+    tree: Tree, image: GreyVoxels, typical: float | None, *, shift_voxels: float = 12.0, most_samples: int = 0
+) -> Alignment:  # fmt: skip
+    """As :func:`check_alignment`, of voxels that are read where they are needed.
+
+    Args:
+        typical: value that counts outside the image; None: the mean of what is read beside the tree.
+        most_samples: sample long trees in longer steps, so that there are about as many samples; 0: always 1 voxel.
+    """
     if not len(tree.edges):
         raise InputError("a tree without edges lies nowhere; its alignment cannot be checked")
-    samples = resample(tree, 1.0)
+    samples = resample(tree, max(1.0, tree.length / most_samples if most_samples else 0.0))
     weights = node_lengths(samples)
     zyx = samples.positions[:, ::-1]
     last = np.array(image.shape) - 1.0
-    typical = float(image.mean(dtype=np.float64))
     inside = float(weights[_within(zyx, image.shape)].sum() / weights.sum())
     if inside == 0:
         raise InputError(f"the tree lies wholly outside the image of {image.shape} voxels (z, y, x): check its units")
 
+    sideways = [np.array([0.0, dy, dx]) * shift_voxels for dy, dx in product((-1, 1), repeat=2)]
+    if typical is None:
+        near = [zyx + offset for offset in sideways]
+        found = [image.at(np.rint(each[_within(each, image.shape)]).astype(np.int64)) for each in near]
+        typical = float(np.concatenate(found).mean(dtype=np.float64)) if sum(map(len, found)) else 0.0
+
     def mean_at(places: Float64Array) -> float:
         within = _within(places, image.shape)
         values = np.full(len(places), typical)
-        z, y, x = np.rint(places[within]).astype(np.int64).T
-        values[within] = image[z, y, x]
+        values[within] = image.at(np.rint(places[within]).astype(np.int64))
         return round(float(values @ weights / weights.sum()), 9)  # so that equal means tie whatever the order of sums
 
     flips = {
@@ -75,7 +92,6 @@ def check_alignment(tree: Tree, image: npt.NDArray[np.generic], *, shift_voxels:
         for flags in sorted(product((False, True), repeat=3), key=sum)
     }
     values = {name: mean_at(np.where(flag, last - zyx, zyx)) for name, flag in flips.items()}
-    sideways = [np.array([0.0, dy, dx]) * shift_voxels for dy, dx in product((-1, 1), repeat=2)]
     beside = float(np.mean([mean_at(zyx + offset) for offset in sideways]))
     best = max(values, key=values.__getitem__)  # on a tie the first: the fewest flips
     return Alignment(best, best == "" and values[""] > beside, values, beside, inside)

@@ -7,7 +7,7 @@ voxels - and no pair is taken that would close a loop or connect two somata. The
 through the image inside a narrow corridor.
 
 Conventions: trees here are in voxels of x along all axes (x y z); the image is (D, H, W) grey values with voxels of
-``spacing`` (z, y, x) in voxels of x.
+``spacing`` (z, y, x) in voxels of x, read only where a gap may be.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from medwave.core.tree_walk import components
 from medwave.tracing.foreground import build_foreground
 from medwave.tracing.march import geodesic_weight, march
 from medwave.tracing.tree import reroot
+from medwave.tracing.voxels import GreyVoxels
 
 DIRECTION_SPAN = 10.0
 """Length of the piece of branch, in voxels, that tells the direction of its end."""
@@ -44,14 +45,16 @@ class Links:
     partner: np.ndarray
 
 
-def bridge_gaps(tree: Tree, image: np.ndarray, *, spacing: np.ndarray, distance: float, angle_degrees: float) -> Tree:
+def bridge_gaps(
+    tree: Tree, image: GreyVoxels, *, spacing: np.ndarray, distance: float, angle_degrees: float
+) -> Tree:  # fmt: skip
     """Connect components of ``tree`` across gaps.
 
     The joined piece keeps the root of its component with a soma, or else of its first component.
 
     Args:
         tree: any tree, positions in voxels of x.
-        image: (D, H, W) uint8.
+        image: the volume.
         spacing: (3,) voxel size along z, y, x in voxels of x.
         distance: longest gap between two nodes, in voxels of x.
         angle_degrees: largest angle between the direction of an end and the gap.
@@ -79,7 +82,7 @@ def bridge_gaps(tree: Tree, image: np.ndarray, *, spacing: np.ndarray, distance:
     return Tree(np.concatenate(positions), np.concatenate(radius), np.concatenate(parent), np.concatenate(kind))
 
 
-def _find_links(tree: Tree, image: np.ndarray, spacing: np.ndarray, distance: float, least_cosine: float) -> Links:
+def _find_links(tree: Tree, image: GreyVoxels, spacing: np.ndarray, distance: float, least_cosine: float) -> Links:
     """For every end and every other piece in reach, the best allowed partner."""
     label = components(tree.parent)
     ends = np.flatnonzero(tree.children_count + (tree.parent >= 0) <= 1)
@@ -141,12 +144,12 @@ def _directions(tree: Tree, ends: np.ndarray) -> np.ndarray:
     return np.where(away[:, None] >= SHORTEST_SPAN, along, np.nan)
 
 
-def _brightness_between(image: np.ndarray, start: np.ndarray, stop: np.ndarray, spacing: np.ndarray) -> np.ndarray:
+def _brightness_between(image: GreyVoxels, start: np.ndarray, stop: np.ndarray, spacing: np.ndarray) -> np.ndarray:
     """(n,) mean brightness on straight lines, 0 .. 1, as a share of the darker of their two ends."""
 
     def sample(points: np.ndarray) -> np.ndarray:
-        place = np.rint(points[..., ::-1] / spacing).astype(np.int64)
-        return image[tuple(np.clip(place[..., a], 0, image.shape[a] - 1) for a in range(3))].astype(np.float64)
+        place = np.clip(np.rint(points[..., ::-1] / spacing).astype(np.int64), 0, np.array(image.shape) - 1)
+        return image.at(place.reshape(-1, 3)).reshape(place.shape[:-1]).astype(np.float64)
 
     shares = np.linspace(0, 1, 22)[1:-1, None, None]
     between = sample(start + shares * (stop - start))
@@ -192,7 +195,7 @@ def _hanging_order(tree: Tree, chosen: list[tuple[int, int]]) -> list[tuple[int,
     return hanging
 
 
-def _cheapest_way(image: np.ndarray, spacing: np.ndarray, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
+def _cheapest_way(image: GreyVoxels, spacing: np.ndarray, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
     """(n, 3) positions x y z strictly between two points, along bright voxels in a corridor around their line."""
     length = float(np.linalg.norm(stop - start))
     half_width = 2.0 + 0.2 * length
@@ -200,13 +203,14 @@ def _cheapest_way(image: np.ndarray, spacing: np.ndarray, start: np.ndarray, sto
     margin = np.ceil(half_width / spacing).astype(np.int64)
     low = np.maximum(ends.min(axis=0) - margin, 0)
     high = np.minimum(ends.max(axis=0) + margin + 1, image.shape)
-    box = image[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
+    box = image.box(low, high)
     places = np.stack(np.meshgrid(*[np.arange(a, b) for a, b in zip(low, high, strict=True)], indexing="ij"), axis=-1)
     away = _distance_to_line(places * spacing, ends[0] * spacing, ends[1] * spacing)
     corridor = away <= half_width
-    field = build_foreground(np.where(corridor, np.uint8(1), np.uint8(0)), 0, spacing)
-    bright = min(image[tuple(ends[0])], image[tuple(ends[1])])
-    weight = geodesic_weight(np.minimum(box[corridor], bright)) * (1 + 0.02 * away[corridor] ** 2)
+    field = build_foreground(np.where(corridor, np.uint8(1), np.uint8(0)), 0, spacing, connectivity=3)
+    bright = min(box[tuple(ends[0] - low)], box[tuple(ends[1] - low)])
+    one = np.zeros(len(field), np.int32)
+    weight = geodesic_weight(np.minimum(box[corridor], bright), one) * (1 + 0.02 * away[corridor] ** 2)
     first, last = field.nodes_at(ends - low)
     parent = march(field, weight, np.array([first]), connectivity=3).parent
     way = [parent[last]] if first != last else []

@@ -7,6 +7,7 @@ may exceed: these saturate, so that a few hot voxels cannot press everything els
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -19,17 +20,29 @@ LEAST_CONTRAST = 2.0
 
 
 @dataclass(frozen=True)
-class GreyVolume:
-    """A volume on the grey scale.
+class GreyScale:
+    """How values of a volume become grey values.
 
     Attributes:
-        grey: (D, H, W) uint8.
-        low, high: values of the volume that became 0 and 255.
+        low, high: values that become 0 and 255.
+        rule: "same": values are grey values already; "mask": 255 where not 0; "linear": from low to high.
     """
 
-    grey: np.ndarray
     low: float
     high: float
+    rule: Literal["same", "mask", "linear"]
+
+    def grey(self, volume: np.ndarray) -> np.ndarray:
+        """Values (D, H, W) as grey values, uint8."""
+        if self.rule == "same":
+            return np.ascontiguousarray(volume)
+        if self.rule == "mask":
+            return np.where(volume != 0, np.uint8(255), np.uint8(0))
+        grey = np.empty(volume.shape, np.uint8)
+        for z, part in enumerate(volume):
+            scaled = (part.astype(np.float64) - self.low) * (255.0 / (self.high - self.low))
+            grey[z] = np.clip(np.rint(scaled), 0, 255)
+        return grey
 
     def level(self, value: float) -> float:
         """The grey level, not rounded, of a value of the volume."""
@@ -38,6 +51,19 @@ class GreyVolume:
     def value(self, level: float) -> float:
         """The value of the volume at a grey level."""
         return self.low + level / 255.0 * (self.high - self.low)
+
+
+@dataclass(frozen=True)
+class GreyVolume:
+    """A volume on the grey scale.
+
+    Attributes:
+        grey: (D, H, W) uint8.
+        scale: of its values.
+    """
+
+    grey: np.ndarray
+    scale: GreyScale
 
 
 def to_grey(volume: np.ndarray, kind: str) -> GreyVolume:
@@ -51,50 +77,69 @@ def to_grey(volume: np.ndarray, kind: str) -> GreyVolume:
     volume = np.asarray(volume)
     if volume.ndim != 3 or volume.size == 0:
         raise GeometryError(f"tracing needs a volume with the axes (z, y, x), all longer than 0; got {volume.shape}")
-    if volume.dtype.kind not in "buif":
-        raise InputError(f"tracing needs a volume of numbers, got type {volume.dtype}")
-    if kind == "mask" or volume.dtype == bool:
-        _check_finite(volume)
-        return GreyVolume(np.where(volume != 0, np.uint8(255), np.uint8(0)), 0.0, 1.0)
+    scale = fixed_scale(volume.dtype, kind)
+    check_finite(volume)
+    if scale is None:
+        scale = image_scale(float(volume.min()), _robust_top(volume))
+    elif scale.rule == "linear":
+        check_probabilities(volume.dtype, float(volume.min()), float(volume.max()))
+    return GreyVolume(scale.grey(volume), scale)
+
+
+def fixed_scale(dtype: np.dtype, kind: str) -> GreyScale | None:
+    """The scale that a kind of volume has whatever its values are; None when it depends on them.
+
+    Raises:
+        InputError: a type that holds no numbers, or no probabilities.
+    """
+    if dtype.kind not in "buif":
+        raise InputError(f"tracing needs a volume of numbers, got type {dtype}")
+    if kind == "mask" or dtype.kind == "b":
+        return GreyScale(0.0, 1.0, "mask")
     if kind == "probability":
-        return _from_probability(volume)
-    if volume.dtype == np.uint8:
-        return GreyVolume(np.ascontiguousarray(volume), 0.0, 255.0)
-    _check_finite(volume)
-    low, high = float(volume.min()), _robust_top(volume)
-    if high <= low:
+        return GreyScale(0.0, 1.0, "same" if dtype == np.uint8 else "linear")
+    return GreyScale(0.0, 255.0, "same") if dtype == np.uint8 else None
+
+
+def image_scale(low: float, top: float) -> GreyScale:
+    """The scale of an image from its smallest value and the one that :data:`BRIGHTEST_SHARE` of its voxels exceed.
+
+    Raises:
+        InputError: when these are one value.
+    """
+    if top <= low:
         raise InputError(f"the volume has the value {low:g} everywhere: there is nothing to trace")
-    return GreyVolume(_scaled(volume, low, high), low, high)
+    return GreyScale(low, top, "linear")
 
 
-def _from_probability(volume: np.ndarray) -> GreyVolume:
-    if volume.dtype == np.uint8:
-        return GreyVolume(np.ascontiguousarray(volume), 0.0, 1.0)
-    _check_finite(volume)
-    if volume.dtype.kind != "f" or volume.min() < 0 or volume.max() > 1:
+def check_probabilities(dtype: np.dtype, low: float, high: float) -> None:
+    """Refuse what are no probabilities.
+
+    Args:
+        low, high: the smallest and the largest value.
+    """
+    if dtype.kind != "f" or low < 0 or high > 1:
         raise InputError(
-            f"probabilities are unsigned bytes, or floating point numbers from 0 to 1; got {volume.dtype} from "
-            f"{volume.min():g} to {volume.max():g}. Other values can be traced as an image."
+            f"probabilities are unsigned bytes, or floating point numbers from 0 to 1; got {dtype} from {low:g} to "
+            f"{high:g}. Other values can be traced as an image."
         )
-    return GreyVolume(_scaled(volume, 0.0, 1.0), 0.0, 1.0)
 
 
-def _check_finite(volume: np.ndarray) -> None:
+def check_finite(volume: np.ndarray) -> None:
+    """Refuse NaN and infinite values."""
     if volume.dtype.kind == "f" and not all(np.isfinite(part).all() for part in volume):
         raise InputError("the volume holds NaN or infinite values: replace them, for example by 0")
 
 
 def _robust_top(volume: np.ndarray) -> float:
     """The value that at most one voxel in 100 000 exceeds."""
-    rank = volume.size - 1 - int(volume.size * BRIGHTEST_SHARE)
+    rank = brightest_rank(volume.size)
     return float(np.partition(volume, rank, axis=None)[rank])
 
 
-def _scaled(volume: np.ndarray, low: float, high: float) -> np.ndarray:
-    grey = np.empty(volume.shape, np.uint8)
-    for z, part in enumerate(volume):
-        grey[z] = np.clip(np.rint((part.astype(np.float64) - low) * (255.0 / (high - low))), 0, 255)
-    return grey
+def brightest_rank(voxels: int, share: float = BRIGHTEST_SHARE) -> int:
+    """How many voxels lie below the value that at most a share of all exceeds."""
+    return voxels - 1 - int(voxels * share)
 
 
 def automatic_threshold(grey: np.ndarray) -> float:
@@ -104,7 +149,12 @@ def automatic_threshold(grey: np.ndarray) -> float:
     it stays. The first one comes from median and median deviation, so up to half of the volume may be fibre. The
     rule holds for flat, noisy and zeroed backgrounds.
     """
-    counts = np.bincount(grey.reshape(-1), minlength=256).astype(np.float64)
+    return threshold_of_counts(np.bincount(grey.reshape(-1), minlength=256))
+
+
+def threshold_of_counts(counts: np.ndarray) -> float:
+    """The automatic threshold of (256,) counts of grey values."""
+    counts = counts.astype(np.float64)
     levels = np.arange(256.0)
     median = _weighted_median(levels, counts)
     deviation = 1.4826 * _weighted_median(np.abs(levels - median), counts)

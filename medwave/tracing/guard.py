@@ -6,33 +6,39 @@ from __future__ import annotations
 import numpy as np
 
 from medwave.core.errors import InputError
-from medwave.tracing.grey import GreyVolume
+from medwave.tracing.grey import GreyScale
 
 MOST_FOREGROUND_VOXELS = 30_000_000
-"""About 3 GB of working memory and a minute; a volume with more is traced in parts."""
+"""About 6 GB of working memory and a minute: of an array, or of one piece of a volume that is seen in blocks."""
 
 
-def check_foreground(volume: GreyVolume, level: float, *, largest_share: float, is_mask: bool) -> None:
+def check_foreground(
+    counts: np.ndarray, scale: GreyScale, level: float, *, largest_share: float, is_mask: bool,
+    most_voxels: int = MOST_FOREGROUND_VOXELS,
+) -> None:  # fmt: skip
     """Compare the foreground (grey values above ``level``) to what can be traced.
+
+    Args:
+        counts: (256,) of the grey values of a volume.
+        most_voxels: of the foreground.
 
     Raises:
         InputError: no voxel is above the threshold; more than ``largest_share`` of the volume is; or more than
-            :data:`MOST_FOREGROUND_VOXELS` are.
+            ``most_voxels`` are.
     """
-    counts = np.bincount(volume.grey.reshape(-1), minlength=256)
     above = np.append(np.cumsum(counts[::-1])[::-1], 0)  # above[v]: voxels with at least grey value v
-    total = volume.grey.size
+    total = int(counts.sum())
     foreground = int(above[int(np.clip(np.floor(level) + 1, 0, 256))])
     if foreground == 0:
         if is_mask:
             raise InputError("the mask is empty: there is nothing to trace")
-        brightest = volume.value(float(np.flatnonzero(counts)[-1]))
+        brightest = scale.value(float(np.flatnonzero(counts)[-1]))
         raise InputError(
-            f"no voxel is above the threshold {volume.value(level):.4g} (the brightest is {brightest:.4g}): there is "
+            f"no voxel is above the threshold {scale.value(level):.4g} (the brightest is {brightest:.4g}): there is "
             "nothing to trace. Lower the threshold, or check that the volume is the right one."
         )
     share = foreground / total
-    most = min(largest_share * total, MOST_FOREGROUND_VOXELS)
+    most = min(largest_share * total, most_voxels)
     if foreground <= most:
         return
     rule = f"at most {largest_share:.0%} may be" if share > largest_share else f"at most {int(most)} voxels may be"
@@ -41,9 +47,9 @@ def check_foreground(volume: GreyVolume, level: float, *, largest_share: float, 
             f"{share:.1%} of the mask ({foreground} voxels) is foreground, {rule}: a trace would run for long and be a "
             "tangle. Check that fibres and not the background are marked, or raise the largest foreground share."
         )
-    better = volume.value(float(np.flatnonzero(above <= min(0.01 * total, most))[0]) - 1)
+    better = scale.value(float(np.flatnonzero(above <= min(0.01 * total, most))[0]) - 1)
     raise InputError(
-        f"{share:.1%} of the volume ({foreground} voxels) is above the threshold {volume.value(level):.4g}, {rule}: a "
+        f"{share:.1%} of the volume ({foreground} voxels) is above the threshold {scale.value(level):.4g}, {rule}: a "
         f"trace would run for long and be a tangle. Raise the threshold ({better:.4g} leaves 1 % or less), or trace a "
         "segmentation of the volume, or raise the largest foreground share."
     )

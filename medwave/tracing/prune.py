@@ -2,7 +2,7 @@
 
 In order: dark tips and dark segments; segments whose voxels lie mostly in the balls of stronger segments
 (coverage); tips whose ball lies in their parent's ball; tips whose ball is covered by others. Balls are of physical
-shape (ellipsoids in voxels). Only foreground voxels count.
+shape (ellipsoids in voxels). Only foreground voxels of the same piece count.
 
 Differences from Vaa3D: dark segments are truly dropped (there a later step works on an older list), which
 ``drop_dark_segments=False`` undoes; a kept segment covers its balls from its top down, so that a soma's large ball
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from medwave.core.compiler import compiler
-from medwave.tracing.foreground import Foreground
+from medwave.tracing.foreground import BRICK_SIDE, Foreground, coordinates, node_at
 from medwave.tracing.segments import Segments
 
 OVERLAP = 0.9
@@ -69,22 +69,26 @@ def trim_dark(foreground: Foreground, segments: Segments, *, drop_dark_segments:
 
 
 @compiler()
-def _ball(place, radius, flat, lookup, shape, spacing, found):
-    """Write the foreground nodes within ``radius`` of a flat position into ``found``; returns their number."""
-    plane, row = shape[1] * shape[2], shape[2]
-    z, y, x = place // plane, place // row % shape[1], place % row
+def _ball(centre, radius, place, piece, table, bricks, corner, spacing, found):
+    """Write the nodes within ``radius`` of a node and of its piece into ``found``; returns their number."""
+    z, y, x = coordinates(place[centre])
+    own = piece[centre]
+    first_z, first_y, first_x = corner[0] * BRICK_SIDE, corner[1] * BRICK_SIDE, corner[2] * BRICK_SIDE
+    end_z, end_y, end_x = (
+        first_z + table.shape[0] * BRICK_SIDE, first_y + table.shape[1] * BRICK_SIDE,
+        first_x + table.shape[2] * BRICK_SIDE,
+    )  # fmt: skip
     reach_z = int(radius / spacing[0])
     count = 0
-    for u in range(max(z - reach_z, 0), min(z + reach_z, shape[0] - 1) + 1):
+    for u in range(max(z - reach_z, first_z), min(z + reach_z + 1, end_z)):
         rest_z = radius * radius - ((u - z) * spacing[0]) ** 2
         reach_y = int(np.sqrt(max(rest_z, 0.0)) / spacing[1])
-        for v in range(max(y - reach_y, 0), min(y + reach_y, shape[1] - 1) + 1):
+        for v in range(max(y - reach_y, first_y), min(y + reach_y + 1, end_y)):
             rest_y = rest_z - ((v - y) * spacing[1]) ** 2
             reach_x = int(np.sqrt(max(rest_y, 0.0)) / spacing[2])
-            base = (u * shape[1] + v) * shape[2]
-            for w in range(max(x - reach_x, 0), min(x + reach_x, shape[2] - 1) + 1):
-                node = lookup[base + w]
-                if node >= 0:
+            for w in range(max(x - reach_x, first_x), min(x + reach_x + 1, end_x)):
+                node = node_at(u, v, w, table, bricks, corner)
+                if node >= 0 and piece[node] == own:
                     found[count] = node
                     count += 1
     return count
@@ -98,10 +102,10 @@ def _ball_room(radius, spacing):
 
 
 @compiler()
-def _coverage(nodes, start, above, radius, flat, lookup, value, shape, spacing, ratio):
+def _coverage(nodes, start, above, radius, place, piece, table, bricks, corner, value, spacing, ratio):
     """Which segments to keep; ``radius`` runs along ``nodes``."""
     keep = np.zeros(len(above), np.bool_)
-    covered = np.zeros(len(flat), np.bool_)
+    covered = np.zeros(len(place), np.bool_)
     found = np.empty(_ball_room(radius, spacing), np.int64)
     for i in range(len(above)):
         if above[i] >= 0 and not keep[above[i]]:
@@ -111,7 +115,7 @@ def _coverage(nodes, start, above, radius, flat, lookup, value, shape, spacing, 
             node = nodes[j]
             is_new = not covered[node]
             if is_new:
-                count = _ball(flat[node], radius[j], flat, lookup, shape, spacing, found)
+                count = _ball(node, radius[j], place, piece, table, bricks, corner, spacing, found)
                 taken = 0
                 for k in range(count):
                     taken += covered[found[k]]
@@ -125,7 +129,7 @@ def _coverage(nodes, start, above, radius, flat, lookup, value, shape, spacing, 
             continue
         for j in range(start[i + 1] - 1, start[i] - 1, -1):
             if not covered[nodes[j]]:
-                count = _ball(flat[nodes[j]], radius[j], flat, lookup, shape, spacing, found)
+                count = _ball(nodes[j], radius[j], place, piece, table, bricks, corner, spacing, found)
                 for k in range(count):
                     covered[found[k]] = True
     return keep
@@ -143,21 +147,21 @@ def drop_covered(
             redundant nodes (a node is redundant when covered, or when over 10 % of its ball is).
     """
     fg = foreground
-    shape = np.array(fg.shape)
     keep = _coverage(
-        segments.nodes, segments.start, segments.parent, radius, fg.flat, fg.lookup, fg.value, shape, fg.spacing, ratio
-    )
+        segments.nodes, segments.start, segments.parent, radius, fg.place, fg.piece, *fg.index, fg.value, fg.spacing,
+        ratio,
+    )  # fmt: skip
     runs = [np.arange(segments.start[i + 1] - 1, segments.start[i] - 1, -1) for i in np.flatnonzero(keep)]
     index = np.concatenate(runs) if runs else np.empty(0, np.int64)
     nodes = segments.nodes[index]
-    place = np.full(len(fg.flat), -1, np.int64)
-    place[nodes] = np.arange(len(nodes))
+    number = np.full(len(fg), -1, np.int64)
+    number[nodes] = np.arange(len(nodes))
     above = parent[nodes]
-    return Skeleton(nodes, np.where(above >= 0, place[np.maximum(above, 0)], -1), radius[index])
+    return Skeleton(nodes, np.where(above >= 0, number[np.maximum(above, 0)], -1), radius[index])
 
 
 @compiler()
-def _prune_tips(nodes, parent, radius, step, flat, lookup, value, shape, spacing, joint):
+def _prune_tips(nodes, parent, radius, step, place, piece, table, bricks, corner, value, spacing, joint):
     """Which nodes stay when covered tips are removed one after the other."""
     count = len(nodes)
     alive = np.ones(count, np.bool_)
@@ -166,12 +170,12 @@ def _prune_tips(nodes, parent, radius, step, flat, lookup, value, shape, spacing
         if parent[i] >= 0:
             children[parent[i]] += 1
     found = np.empty(_ball_room(radius, spacing), np.int64)
-    balls = np.zeros(len(flat) if joint else 0, np.int32)
+    balls = np.zeros(len(place) if joint else 0, np.int32)
     if joint:
         for i in range(count):
-            for k in range(_ball(flat[nodes[i]], radius[i], flat, lookup, shape, spacing, found)):
+            for k in range(_ball(nodes[i], radius[i], place, piece, table, bricks, corner, spacing, found)):
                 balls[found[k]] += 1
-    inside = np.zeros(0 if joint else len(flat), np.bool_)
+    inside = np.zeros(0 if joint else len(place), np.bool_)
     other = np.empty(0 if joint else len(found), np.int64)
     for first in range(count):
         tip = first
@@ -180,7 +184,7 @@ def _prune_tips(nodes, parent, radius, step, flat, lookup, value, shape, spacing
         receded = 0.0
         while parent[tip] >= 0 and children[tip] == 0 and receded + step[tip] <= radius[first]:
             above = parent[tip]
-            size = _ball(flat[nodes[tip]], radius[tip], flat, lookup, shape, spacing, found)
+            size = _ball(nodes[tip], radius[tip], place, piece, table, bricks, corner, spacing, found)
             total, shared = 0.0, 0.0
             if joint:
                 for k in range(size):
@@ -188,7 +192,7 @@ def _prune_tips(nodes, parent, radius, step, flat, lookup, value, shape, spacing
                     if balls[found[k]] >= 2:
                         shared += value[found[k]]
             else:
-                around = _ball(flat[nodes[above]], radius[above], flat, lookup, shape, spacing, other)
+                around = _ball(nodes[above], radius[above], place, piece, table, bricks, corner, spacing, other)
                 for k in range(around):
                     inside[other[k]] = True
                 for k in range(size):
@@ -215,8 +219,8 @@ def prune_tips(foreground: Foreground, skeleton: Skeleton, *, joint: bool) -> Sk
     moves = (fg.positions(skeleton.nodes) - fg.positions(skeleton.nodes[skeleton.parent])) * fg.spacing
     step = np.where(skeleton.parent >= 0, np.sqrt((moves**2).sum(axis=1)), 0.0)
     alive = _prune_tips(
-        skeleton.nodes, skeleton.parent, skeleton.radius, step, fg.flat, fg.lookup, fg.value, np.array(fg.shape),
-        fg.spacing, joint,
+        skeleton.nodes, skeleton.parent, skeleton.radius, step, fg.place, fg.piece, *fg.index, fg.value, fg.spacing,
+        joint,
     )  # fmt: skip
     number = np.cumsum(alive) - 1
     parent = skeleton.parent[alive]

@@ -3,7 +3,8 @@
 Around a node, voxels are visited by distance. In shells one voxel of x wide, voxels at or below the threshold are
 counted; the first shell where more than 0.1 % of the box scanned so far are dark ends the search, and the radius is
 the distance of the nearest dark voxel of that shell (APP2 reports the whole number of the shell instead, about half
-a voxel more). Voxels outside the volume say nothing; the radius is at most half the smallest axis searched.
+a voxel more). Dark is also what does not belong to the node's piece. Voxels outside the volume say nothing; the radius
+is at most half the smallest axis searched.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from medwave.core.compiler import compiler
-from medwave.tracing.foreground import OUTSIDE, Foreground
+from medwave.tracing.foreground import Foreground, coordinates, node_at
 
 DARK_SHARE = 0.001
 
@@ -25,7 +26,7 @@ def estimate_radii(
         threshold: grey value, one for all or one per node; voxels at or below it are outside the fibre.
         in_plane: search only the node's slice (a disc), as light microscopes blur along z.
     """
-    sizes = (np.array(foreground.shape) - 2) * foreground.spacing
+    sizes = np.array(foreground.shape) * foreground.spacing
     largest = max(1.0, float(min(sizes[1:] if in_plane else sizes)) / 2)
     radii = np.full(len(nodes), np.nan)
     levels = np.broadcast_to(np.asarray(threshold, dtype=np.float64), (len(nodes),))
@@ -35,8 +36,8 @@ def estimate_radii(
         last = reach >= largest
         offsets, distances, allowed = _visiting_order(foreground.spacing, reach, in_plane)
         radii[open_nodes] = _first_dark(
-            foreground.flat[nodes[open_nodes]], foreground.shape, foreground.image, foreground.lookup, offsets,
-            distances, allowed, levels[open_nodes], reach if last else np.nan,
+            nodes[open_nodes], foreground.place, *foreground.index, foreground.value, foreground.piece,
+            np.array(foreground.shape), offsets, distances, allowed, levels[open_nodes], reach if last else np.nan,
         )  # fmt: skip
         if last or not np.isnan(radii).any():
             return np.maximum(radii, 0.5)
@@ -58,12 +59,14 @@ def _visiting_order(spacing: np.ndarray, reach: float, in_plane: bool) -> tuple[
 
 
 @compiler()
-def _first_dark(places, shape, image, lookup, offsets, distances, allowed, threshold, if_never):
+def _first_dark(
+    nodes, place, table, bricks, corner, value, piece, shape, offsets, distances, allowed, threshold, if_never
+):  # fmt: skip
     """Distance of the nearest dark voxel of the first shell with too many; ``if_never`` where there is no such."""
-    radii = np.full(len(places), if_never)
-    plane, row = shape[1] * shape[2], shape[2]
-    for i in range(len(places)):
-        z, y, x = places[i] // plane, places[i] // row % shape[1], places[i] % row
+    radii = np.full(len(nodes), if_never)
+    for i in range(len(nodes)):
+        z, y, x = coordinates(place[nodes[i]])
+        own = piece[nodes[i]]
         shell, dark, nearest = 0, 0, 0.0
         for k in range(len(distances)):
             if distances[k] > shell:
@@ -71,10 +74,10 @@ def _first_dark(places, shape, image, lookup, offsets, distances, allowed, thres
                     break
                 shell, dark = int(np.ceil(distances[k])), 0
             u, v, w = z + offsets[k, 0], y + offsets[k, 1], x + offsets[k, 2]
-            if u < 0 or v < 0 or w < 0 or u >= shape[0] or v >= shape[1] or w >= shape[2]:
+            if u < 1 or v < 1 or w < 1 or u > shape[0] or v > shape[1] or w > shape[2]:
                 continue
-            place = (u * shape[1] + v) * shape[2] + w
-            if lookup[place] != OUTSIDE and image[place] <= threshold[i]:
+            node = node_at(u, v, w, table, bricks, corner)
+            if node < 0 or piece[node] != own or value[node] <= threshold[i]:
                 if dark == 0:
                     nearest = distances[k]
                 dark += 1

@@ -102,8 +102,7 @@ def split_into_segments(foreground: Foreground, forest: Forest, *, shortest: flo
 
 def _step_lengths(foreground: Foreground, parent: np.ndarray) -> np.ndarray:
     """(N,) float64 length of the step from each node to its parent, in voxels of x; 1 at roots."""
-    steps, lengths = foreground.neighbours(3)
-    by_step = np.zeros(2 * int(steps.max()) + 1)
-    by_step[steps + steps.max()] = lengths
-    move = foreground.flat[np.maximum(parent, 0)] - foreground.flat
-    return np.where(parent >= 0, by_step[np.where(parent >= 0, move, 0) + steps.max()], 1.0)
+    lengths, child = np.ones(len(parent)), np.flatnonzero(parent >= 0)
+    moves = (foreground.positions(child) - foreground.positions(parent[child])) * foreground.spacing
+    lengths[child] = np.sqrt((moves**2).sum(axis=1))
+    return lengths

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from medwave.core.errors import InputError, MedwaveError, MissingPackageError, UnreachableError
-from medwave.core.files import StrPath, json_text, write_json
+from medwave.core.files import StrPath, atomic_path, json_text, write_json
 from medwave.core.optional import require
 from medwave.core.provenance import fingerprint
 
@@ -86,6 +86,19 @@ def put_json(path: Path, value: Any) -> None:
         path.write_text(json_text(value), encoding="utf-8")
     else:
         write_json(path, value)
+
+
+def put_bytes(path: Path, content: bytes) -> None:
+    """Write a file in one go, also to a URL.
+
+    Raises:
+        OutputError: when it cannot be written.
+    """
+    if is_url(path):
+        patiently(path, "a file", lambda: path.write_bytes(content))
+        return
+    with atomic_path(path) as partial:
+        partial.write_bytes(content)
 
 
 def fingerprint_at(path: StrPath) -> dict[str, str]:

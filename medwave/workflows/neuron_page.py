@@ -19,6 +19,7 @@ from medwave.core.provenance import Stage, StageClock, versions
 from medwave.core.tree import Tree
 from medwave.metrics import TraceScores, score_trace
 from medwave.reports import NeuronReport, Projections, project, write_neuron_report
+from medwave.scale import Workers
 from medwave.tracing import crop, scale
 from medwave.volumes import open_stack, read_swc, read_swc_units
 from medwave.volumes.location import location
@@ -117,6 +118,7 @@ def trace_with_page(
     command_line: str = "",
     on_stage: Callable[[str], None] = lambda _: None,
     on_warning: Callable[[str], None] = lambda _: None,
+    workers: Workers | None = None,
 ) -> Tree:
     """Trace a volume as :func:`medwave.workflows.trace.trace_file` does, and write a page about it.
 
@@ -125,6 +127,7 @@ def trace_with_page(
         page: the HTML file.
         gold: SWC file of the true tree, to show and to score against.
         command_line: the command that repeats the run, for the record.
+        workers: as for that function.
     """
     options = options or TraceFileOptions()
     check_output(page, volume, *([] if gold is None else [gold]))
@@ -137,7 +140,7 @@ def trace_with_page(
         on_warning(text)
 
     with clock.stage("trace"):
-        tree = trace_file(volume, output, options=options, on_stage=on_stage, on_warning=warn)
+        tree = trace_file(volume, output, options=options, on_stage=on_stage, on_warning=warn, workers=workers)
     on_stage("report")
     write_neuron_page(
         page, volume, tree, options=options, gold=gold, stages=clock.stages, warnings=warnings,

@@ -4,7 +4,8 @@ The volume is segmented (:mod:`medwave.workflows.segment`); what the network cal
 scored where a true one is given. What is seen there are the probabilities, which keep dim fibres; the grey values above
 the background (as Li & Shen, Bioinformatics 38:809, 2022, doi 10.1093/bioinformatics/btab716, hand on to APP2), which
 leave out what is dim beside the brightest fibres, so that false fibre costs little; or both, the probability times the
-root of the grey values on a scale on which one voxel in a thousand is above 1.
+root of the grey values on a scale on which one voxel in a thousand is above 1. Neither the network nor the trace takes
+the volume at once; what is finished of a trace lies in ``trace.parts`` beside the probabilities till there is a tree.
 
 Positions in ``tree.swc`` are x y z; in voxels they count voxel centres of the input as it is, from 0, also where only a
 region of it was looked at. ``run.json`` comes last and marks a complete run. Repeated with other options of tracing, a
@@ -15,14 +16,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from medwave import __version__
 from medwave.core.errors import InputError, MissingFileError
@@ -33,25 +32,27 @@ from medwave.models.weights import SHIPPED, shipped_weights
 from medwave.scale import Workers
 from medwave.tracing import topology, translate
 from medwave.volumes import open_stack, read_swc, read_swc_units
-from medwave.volumes.location import fingerprint_at, is_url, location
+from medwave.volumes.location import absolute, fingerprint_at, is_url, location
 from medwave.workflows.neuron_page import write_neuron_page
 from medwave.workflows.options import ScoreOptions
 from medwave.workflows.options_neurons import ReconstructOptions
 from medwave.workflows.run_folder import MARK
 from medwave.workflows.score import ScoredFiles
 from medwave.workflows.segment import BlockProgress, Segmentation, no_fibre, parse_region, segment_into
-from medwave.workflows.segment_store import MASK, PROBABILITY
+from medwave.workflows.segment_store import MASK, PROBABILITY, RECORD
 from medwave.workflows.trace import (
-    check_memory,
     check_spacing,
     doubts,
     header,
     make_tree,
+    naming,
+    stack_of,
     trace_options,
     write_tree,
 )
+from medwave.workflows.trace_source import FibreSource, Source, Stack, VolumeSource, stacks
 
-TREE, REPORT = "tree.swc", "report.html"
+TREE, REPORT, PARTS = "tree.swc", "report.html", "trace.parts"
 FILES = {
     "tree": (TREE, "the tree, in the units of its header"),
     "probability": (PROBABILITY, "probability of fibre, 0 to 255 for 0 to 1, OME-Zarr"),
@@ -110,7 +111,7 @@ def reconstruct(
         command_line: the command that repeats the run, for the record.
         on_stage: told the name of each step when it begins.
         on_progress: told about each block of the segmentation.
-        workers: of a cluster, which then segment, as for :func:`medwave.segment`.
+        workers: of a cluster, which then segment and trace, as for :func:`medwave.segment`.
 
     Raises:
         MedwaveError: one of its leaves, for an unusable volume, weights, device or gold tree, nothing to trace, or a
@@ -133,10 +134,9 @@ def reconstruct(
     notes += result.warnings
     options = replace(options, precision=result.options.precision)
     with stage("trace"):
-        probability, image = _read(result, options)
-        tree = _traced(result, probability, image, options)
+        tree = _traced(result, options, workers)
     with stage("write"):
-        notes += doubts(tree, image)
+        notes += _doubts(result, tree, options)
         written = _written(result, tree, options)
     made = Reconstruction(result, written, None, options, (*result.stages, *clock.stages), tuple(notes))
     with stage("report"):
@@ -152,11 +152,7 @@ def _check(volume: StrPath, gold: StrPath | None, options: ReconstructOptions, w
         volume, channel=options.channel, level=options.level, axes=options.axes, spacing_um=options.spacing
     ) as opened:
         check_spacing(volume, opened.spacing_um, options.units, warn)
-        region = parse_region(options.region, opened.shape)
-        check_memory(
-            opened, math.prod(region.shape),
-            "reconstruct a --region or a coarser --level of an OME-Zarr, or only segment it (medwave segment)",
-        )  # fmt: skip
+        parse_region(options.region, opened.shape)
     trace_options(options, opened.spacing_um, kind="probability", threshold=options.threshold)
     if gold is not None:
         read_swc(gold)
@@ -179,42 +175,36 @@ def _check_fibre(result: Segmentation, options: ReconstructOptions) -> None:
         )
 
 
-def _read(result: Segmentation, options: ReconstructOptions) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.generic]]:
-    """Probabilities and voxels of the region."""
-    with open_stack(result.probability) as opened:
-        probability = opened.read(result.region.slices)
-    with open_stack(
-        result.volume, channel=options.channel, level=options.level, axes=options.axes, spacing_um=options.spacing
-    ) as opened:
-        return probability, opened.read(result.region.slices)
-
-
-def _traced(
-    result: Segmentation, probability: npt.NDArray[np.uint8], image: npt.NDArray[np.generic],
-    options: ReconstructOptions,
-) -> Tree:  # fmt: skip
+def _traced(result: Segmentation, options: ReconstructOptions, workers: Workers | None) -> Tree:
     """The tree in voxels of the region, of the probabilities or of the image within the mask."""
+    start, shape = result.region.start, result.region.shape
+    probability = absolute(result.probability)
+    source: Source
     if options.trace_on == "probability":
-        seen, kind, threshold = probability, "probability", options.threshold
+        source, threshold = VolumeSource(Stack(probability), "probability", start, shape), options.threshold
     else:
-        seen, kind, threshold = _evidence(result, probability, image, options), "image", 0.0
-    how = trace_options(options, result.spacing_um, kind=kind, threshold=threshold)
+        background = float(result.record["intensities"]["center"])
+        both, threshold = options.trace_on == "both", 0.0
+        source = FibreSource(
+            stack_of(result.volume, options), probability, options.threshold, background, both, start, shape
+        )
+    how = trace_options(options, result.spacing_um, kind="probability", threshold=threshold)
     if how.roots is not None:
-        start = result.region.start
         how = replace(how, roots=tuple((z - start[0], y - start[1], x - start[2]) for z, y, x in how.roots))
-    return make_tree(seen, result.volume, result.folder / TREE, how, options.tracer)
+    inputs = json.loads((result.folder / RECORD).read_text(encoding="utf-8"))
+    with stacks(), naming(result.volume):
+        return make_tree(
+            source, result.folder / TREE, how, options.tracer, inputs=inputs, workers=workers,
+            parts=result.probability.with_name(PARTS),
+        )  # fmt: skip
 
 
-def _evidence(
-    result: Segmentation, probability: npt.NDArray[np.uint8], image: npt.NDArray[np.generic],
-    options: ReconstructOptions,
-) -> npt.NDArray[np.float32]:  # fmt: skip
-    """Grey values above the background where the mask is fibre, by themselves or with the probability; else 0."""
-    contrast = np.maximum(image - np.float32(result.record["intensities"]["center"]), 0)
-    if options.trace_on == "both":
-        top = float(np.percentile(contrast, 99.9)) or float(contrast.max()) or 1.0
-        contrast = np.sqrt(np.minimum(contrast / np.float32(top), 1)) * (probability / np.float32(255))
-    return np.where(probability > options.threshold * 255, contrast, np.float32(0))
+def _doubts(result: Segmentation, tree: Tree, options: ReconstructOptions) -> list[str]:
+    """What the image says against a tree in voxels of the region."""
+    moved = translate(tree, np.array(result.region.start[::-1], dtype=np.float64))
+    with stacks():
+        opened = stack_of(result.volume, options).open()
+        return doubts(moved, opened.read, opened.shape)
 
 
 def _written(result: Segmentation, tree: Tree, options: ReconstructOptions) -> Tree:

@@ -6,10 +6,11 @@ voxels of x; in micrometres all are multiplied by the voxel size.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,16 +21,26 @@ from medwave import __version__
 from medwave.core.errors import GeometryError, InputError, OutputError
 from medwave.core.files import StrPath
 from medwave.core.tree import Tree
+from medwave.cubes import Box
 from medwave.cubes.plan import Triple
-from medwave.tracing import TraceOptions, check_alignment, scale, trace
-from medwave.volumes import LazyVolume, open_stack, write_swc
-from medwave.workflows.options import TraceFileOptions, TreeOptions
+from medwave.scale import Workers
+from medwave.tracing import TraceOptions, scale
+from medwave.tracing.alignment import alignment_within
+from medwave.tracing.voxels import VoxelsInTiles
+from medwave.volumes import write_swc
+from medwave.volumes.location import absolute, fingerprint_at
+from medwave.workflows.options import TraceFileOptions, TreeOptions, VolumeOptions
+from medwave.workflows.trace_blocks import trace_source
+from medwave.workflows.trace_source import Source, Stack, VolumeSource, stacks
 from medwave.workflows.vaa3d import trace_with_vaa3d
 
 Warn = Callable[[str], None]
 
 _WORK_BYTES_PER_VOXEL = 10
-"""What tracing needs besides the volume: grey values, padded once more, node numbers, and a copy while scaling."""
+"""What Vaa3D needs besides the volume."""
+
+_MOST_SAMPLES = 20_000
+"""Of a tree, for the look at whether it lies on bright voxels."""
 
 
 def trace_file(
@@ -39,9 +50,12 @@ def trace_file(
     options: TraceFileOptions | None = None,
     on_stage: Callable[[str], None] | None = None,
     on_warning: Callable[[str], None] | None = None,
+    workers: Workers | None = None,
     **changes: Any,
 ) -> Tree:
-    """Trace the fibres of a volume and write them as SWC.
+    """Trace the fibres of a volume of any size and write them as SWC; repeated after an interruption it goes on.
+
+    What is finished lies beside the output, in a folder of its name with ``.parts``, until the tree is there.
 
     Args:
         volume: anything :func:`medwave.volumes.open_stack` opens.
@@ -49,6 +63,8 @@ def trace_file(
         options: all options; single ones can be given by name: ``trace_file(v, o, units="um")``.
         on_stage: told the name of each step when it begins.
         on_warning: told what a person should know; by default it becomes a Python warning.
+        workers: of a cluster (:func:`medwave.scale.open_workers`), which then trace; all of them read the volume and
+            write beside the output under the same names. The tree is the same.
 
     Returns:
         The tree as written, in voxels of the volume or micrometres.
@@ -59,37 +75,60 @@ def trace_file(
     options = replace(options or TraceFileOptions(), **changes)
     stage, warn = on_stage or _silent, on_warning or _python_warning
     check_output(output, volume)
-    with open_stack(
-        volume, channel=options.channel, level=options.level, axes=options.axes, spacing_um=options.spacing
-    ) as opened:
-        spacing_um = opened.spacing_um
+    stack = stack_of(volume, options)
+    with stacks(), naming(volume):
+        opened = stack.open()
+        spacing_um, shape = opened.spacing_um, opened.shape
         check_spacing(volume, spacing_um, options.units, warn)
-        check_memory(opened, math.prod(opened.shape), "trace a coarser --level of an OME-Zarr, or a part")
-        stage("read")
-        image = opened.read()
-    stage("trace")
-    how = trace_options(options, spacing_um, kind=options.kind, threshold=options.threshold)
-    tree = make_tree(image, Path(volume), Path(output), how, options.tracer)
-    stage("write")
-    for text in doubts(tree, image):
-        warn(text)
+        stage("trace")
+        how = trace_options(options, spacing_um, kind=options.kind, threshold=options.threshold)
+        source = VolumeSource(stack, options.kind, (0, 0, 0), shape)
+        tree = make_tree(source, Path(output), how, options.tracer, inputs=fingerprint_at(volume), workers=workers)
+        stage("write")
+        for text in doubts(tree, opened.read, shape):
+            warn(text)
     threshold = "automatic" if options.threshold is None else f"{options.threshold:g}"
-    comments = header(Path(volume), opened.shape, spacing_um, options)
+    comments = header(Path(volume), shape, spacing_um, options)
     return write_tree(output, tree, spacing_um, options, [*comments, f"kind {options.kind}, threshold {threshold}"])
 
 
-def make_tree(image: npt.NDArray[Any], volume: Path, output: Path, how: TraceOptions, tracer: str) -> Tree:
-    """Trace an image, by medwave or by Vaa3D, whose files then lie beside the output while it runs.
+def stack_of(volume: StrPath, options: VolumeOptions) -> Stack:
+    """A volume as options say how to open it."""
+    return Stack(absolute(volume), options.channel, options.level, options.axes, options.spacing)
+
+
+@contextlib.contextmanager
+def naming(volume: StrPath) -> Iterator[None]:
+    """Errors about values name the volume."""
+    try:
+        yield
+    except (InputError, GeometryError) as error:
+        if str(error).startswith(str(volume)) or str(volume) in str(error):
+            raise
+        raise type(error)(f"{volume}: {error}") from None
+
+
+def make_tree(
+    source: Source, output: Path, how: TraceOptions, tracer: str, *, inputs: Any, workers: Workers | None = None,
+    parts: Path | None = None,
+) -> Tree:  # fmt: skip
+    """Trace a source, block by block by medwave, or as a whole by Vaa3D, whose files then lie beside the output.
+
+    Args:
+        inputs: what tells whether the source is still the same, as plain values.
+        workers: of a cluster, for medwave.
+        parts: folder for what is finished, in place of one beside the output.
 
     Raises:
-        MedwaveError: naming the volume when its values are to blame.
+        MedwaveError: as for :func:`medwave.workflows.trace_blocks.trace_source` and
+            :func:`medwave.workflows.vaa3d.trace_with_vaa3d`.
     """
-    try:
-        if tracer == "vaa3d":
-            return trace_with_vaa3d(image, output.with_name(f"{output.stem}_vaa3d"), how)
-        return trace(image, options=how)
-    except (InputError, GeometryError) as error:
-        raise type(error)(f"{volume}: {error}") from None
+    if tracer == "vaa3d":
+        whole = Box((0, 0, 0), source.shape)
+        check_memory(source, "trace it with medwave, which takes it in parts")
+        image = source.values(whole) if isinstance(source, VolumeSource) else source.whole()
+        return trace_with_vaa3d(image, output.with_name(f"{output.stem}_vaa3d"), how)
+    return trace_source(source, how, parts or output.with_name(f"{output.name}.parts"), inputs=inputs, workers=workers)
 
 
 def write_tree(
@@ -152,26 +191,35 @@ def check_spacing(volume: StrPath, spacing_um: tuple[float, float, float] | None
         warn(f"{volume} does not tell its voxel size: voxels are taken as cubes; --spacing z,y,x says otherwise")
 
 
-def check_memory(volume: LazyVolume, voxels: int, advice: str) -> None:
-    """Refuse to trace more voxels than fit in memory.
+def check_memory(source: Source, advice: str) -> None:
+    """Refuse to hand on more voxels at once than fit in memory.
 
     Raises:
         InputError: naming the volume.
     """
-    needed = (volume.dtype.itemsize + _WORK_BYTES_PER_VOXEL) * voxels
+    voxels = math.prod(source.shape)
+    needed = (source.dtype.itemsize + _WORK_BYTES_PER_VOXEL) * voxels
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else needed
     if needed > there:
         raise InputError(
-            f"{volume.path}: tracing {voxels} voxels in one piece takes about {needed / 1e9:.0f} GB, this machine has "
+            f"{source.stack.path}: {voxels} voxels in one piece take about {needed / 1e9:.0f} GB, this machine has "
             f"{there / 1e9:.0f}; {advice}"
         )
 
 
-def doubts(tree: Tree, image: npt.NDArray[Any]) -> list[str]:
-    """What the automatic alignment check says against a tree."""
+def doubts(
+    tree: Tree, read: Callable[[tuple[slice, slice, slice]], npt.NDArray[Any]], shape: Triple
+) -> list[str]:  # fmt: skip
+    """What the automatic alignment check says against a tree.
+
+    Args:
+        tree: in voxels of the volume.
+        read: gives the values of a box.
+        shape: of the volume.
+    """
     if not len(tree.edges):
         return ["the tree has no edge"]
-    check = check_alignment(tree, image)
+    check = alignment_within(tree, VoxelsInTiles(read, shape), None, most_samples=_MOST_SAMPLES)
     if check.aligned:
         return []
     if check.best:

@@ -75,9 +75,9 @@ def _prepared(volume: npt.NDArray[np.generic], folder: Path, options: TraceOptio
     if options.kind == "mask" or volume.dtype == bool:
         level = 0.0
     elif options.threshold is not None:
-        level = grey.level(options.threshold)
+        level = grey.scale.level(options.threshold)
     else:
-        level = grey.level(0.5) if options.kind == "probability" else automatic_threshold(grey.grey)
+        level = grey.scale.level(0.5) if options.kind == "probability" else automatic_threshold(grey.grey)
     image, marker = folder / "volume.v3draw", "NULL"
     write_v3draw(image, grey.grey)
     if options.roots:

@@ -10,6 +10,7 @@ from medwave.core.tree import SOMA, Tree
 from medwave.core.tree_walk import components
 from medwave.tracing import TraceOptions, bridge_gaps, merge, trace
 from medwave.tracing.smooth import smooth
+from medwave.tracing.voxels import VoxelsInMemory
 
 
 def straight(start: tuple[float, float, float], stop: tuple[float, float, float], *, kind: int = 0) -> Tree:
@@ -23,7 +24,7 @@ def straight(start: tuple[float, float, float], stop: tuple[float, float, float]
 
 def join(*pieces: Tree, distance: float = 15.0, angle: float = 45.0, image: np.ndarray | None = None) -> Tree:
     image = np.zeros((20, 80, 100), np.uint8) if image is None else image
-    return bridge_gaps(merge(pieces), image, spacing=np.ones(3), distance=distance, angle_degrees=angle)
+    return bridge_gaps(merge(pieces), VoxelsInMemory(image), spacing=np.ones(3), distance=distance, angle_degrees=angle)
 
 
 @pytest.mark.parametrize("gap", [3, 8, 12])
@@ -112,7 +113,7 @@ def test_distances_are_physical_in_thick_slices() -> None:
     spacing = np.array([3.0, 1.0, 1.0])
     pieces = merge([straight((20, 20, 0), (20, 20, 18)), straight((20, 20, 30), (20, 20, 54))])
     for distance, roots in ((12.0, 1), (11.0, 2)):
-        tree = bridge_gaps(pieces, image, spacing=spacing, distance=distance, angle_degrees=45)
+        tree = bridge_gaps(pieces, VoxelsInMemory(image), spacing=spacing, distance=distance, angle_degrees=45)
         assert len(tree.roots) == roots
         assert tree.length == pytest.approx(pieces.length + (12 if roots == 1 else 0))
 
@@ -127,14 +128,14 @@ def test_whatever_is_joined_stays_a_forest_with_all_its_edges(seed: int) -> None
         pieces.append(straight(tuple(a), tuple(b + np.array([3, 0, 0])), kind=int(random.choice([0, SOMA]))))
     before = merge(pieces)
     image = random.integers(0, 256, (20, 80, 100)).astype(np.uint8)
-    after = bridge_gaps(before, image, spacing=np.ones(3), distance=40, angle_degrees=70)
+    after = bridge_gaps(before, VoxelsInMemory(image), spacing=np.ones(3), distance=40, angle_degrees=70)
     np.testing.assert_array_equal(after.positions[: len(before)], before.positions)
     edges = {frozenset((int(a), int(after.parent[a]))) for a in after.edges}
     assert {frozenset((int(a), int(before.parent[a]))) for a in before.edges} <= edges
     somata = np.bincount(components(after.parent), after.kind == SOMA)
     assert somata.max() <= max(1, np.bincount(components(before.parent), before.kind == SOMA).max())
     assert len(after.roots) <= len(before.roots)
-    assert bridge_gaps(before, image, spacing=np.ones(3), distance=40, angle_degrees=70) == after
+    assert bridge_gaps(before, VoxelsInMemory(image), spacing=np.ones(3), distance=40, angle_degrees=70) == after
     new = after.edges[after.edges >= len(before)]
     assert (after.edge_lengths[new] <= 2 * np.sqrt(3) + 1e-9).all()
 

@@ -10,7 +10,7 @@ from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import dijkstra
 
-from medwave.tracing.foreground import Foreground, build_foreground, label_components
+from medwave.tracing.foreground import Foreground, build_foreground, pack, unpack
 from medwave.tracing.heap import pop, push_or_raise
 from medwave.tracing.march import geodesic_weight, grey_weighted_distance, march
 from medwave.tracing.segments import split_into_segments
@@ -39,8 +39,13 @@ def edges_between(marks: np.ndarray, connectivity: int, spacing: tuple[float, fl
     return np.array(a, int), np.array(b, int), np.array(length, float)
 
 
+def plain_weight(foreground: Foreground) -> np.ndarray:
+    """The same scale for all pieces."""
+    return geodesic_weight(foreground.value, np.zeros(len(foreground), np.int32))
+
+
 def node_places(foreground: Foreground, shape: tuple[int, int, int]) -> np.ndarray:
-    return np.ravel_multi_index(tuple(foreground.positions(np.arange(len(foreground.flat))).T), shape)
+    return np.ravel_multi_index(tuple(foreground.positions(np.arange(len(foreground))).T), shape)
 
 
 @given(st.lists(st.tuples(st.integers(0, 19), st.integers(0, 9)), max_size=60))
@@ -66,7 +71,7 @@ def test_the_heap_gives_items_by_key_then_number(updates: list[tuple[int, int]])
 def test_costs_of_the_march_are_those_of_scipy(connectivity: int, spacing: tuple[float, float, float]) -> None:
     image = random_image(connectivity)
     foreground = build_foreground(image, 60, np.array(spacing))
-    weight = geodesic_weight(foreground.value)
+    weight = plain_weight(foreground)
     roots = np.array([3, 40])
     forest = march(foreground, weight, roots, connectivity=connectivity)
 
@@ -81,7 +86,7 @@ def test_costs_of_the_march_are_those_of_scipy(connectivity: int, spacing: tuple
 
 def test_each_node_comes_after_its_parent_and_costs_one_step_more() -> None:
     foreground = build_foreground(random_image(5, (9, 10, 11)), 80, np.array([2.0, 1.0, 1.0]))
-    weight = geodesic_weight(foreground.value)
+    weight = plain_weight(foreground)
     forest = march(foreground, weight, np.array([7]), connectivity=2)
     rank = np.full(len(forest.parent), -1)
     rank[forest.order] = np.arange(len(forest.order))
@@ -104,7 +109,7 @@ def test_grey_weighted_distance_is_brute_force_relaxation(spacing: tuple[float, 
     found = grey_weighted_distance(foreground, connectivity=2, in_plane=in_plane)
     a, b, length = edges_between(np.ones_like(inside), 2, spacing, in_plane=in_plane)
     grey = image.reshape(-1).astype(float)
-    cost = np.where(inside.reshape(-1), np.inf, grey)
+    cost = np.where(inside.reshape(-1), np.inf, 0.0 if in_plane else grey)
     for _ in range(image.size):
         before = cost.copy()
         np.minimum.at(cost, b, np.where(inside.reshape(-1)[b], cost[a] + grey[b] * length, np.inf))
@@ -123,14 +128,25 @@ def test_grey_weighted_distance_of_a_full_volume_counts_from_its_faces() -> None
 
 
 @pytest.mark.parametrize("connectivity", [1, 2, 3])
-def test_components_are_those_of_scipy(connectivity: int) -> None:
-    image = random_image(connectivity, (8, 9, 10))
-    foreground = build_foreground(image, 190, np.ones(3))
-    steps, _ = foreground.neighbours(connectivity)
-    found = label_components(foreground.flat, foreground.lookup, foreground.dark, steps)
+def test_pieces_are_the_components_of_scipy(connectivity: int) -> None:
+    image = random_image(connectivity, (8, 9, 40))
+    foreground = build_foreground(image, 190, np.ones(3), connectivity=connectivity)
     expected, count = ndimage.label(image > 190, ndimage.generate_binary_structure(3, connectivity))
-    assert found.max() + 1 == count
-    np.testing.assert_array_equal(found + 1, expected[image > 190])
+    assert foreground.piece.max() + 1 == count
+    np.testing.assert_array_equal(foreground.piece + 1, expected[image > 190])
+    np.testing.assert_array_equal(foreground.value, image[image > 190])
+
+
+@pytest.mark.parametrize("shape", [(5, 6, 7), (16, 17, 33), (1, 1, 50)])
+def test_nodes_are_found_where_they_lie(shape: tuple[int, int, int]) -> None:
+    image = random_image(7, shape)
+    foreground = build_foreground(image, 200, np.ones(3))
+    everywhere = np.argwhere(np.ones(shape, bool))
+    expected = np.full(shape, -1)
+    expected[image > 200] = np.arange(len(foreground))
+    np.testing.assert_array_equal(foreground.nodes_at(everywhere), expected.reshape(-1))
+    np.testing.assert_array_equal(unpack(pack(everywhere)), everywhere)
+    assert (np.diff(pack(everywhere)) > 0).all()
 
 
 def test_a_march_with_a_dark_rim_crosses_one_dark_voxel_and_no_two() -> None:
@@ -138,20 +154,23 @@ def test_a_march_with_a_dark_rim_crosses_one_dark_voxel_and_no_two() -> None:
     image[1, 1, [0, 1, 2, 4, 5, 8, 9]] = 100
     foreground = build_foreground(image, 10, np.ones(3), dark_rim=True)
     start = foreground.nodes_at(np.array([[1, 1, 0]]))
-    forest = march(foreground, geodesic_weight(foreground.value), start, connectivity=1)
+    forest = march(foreground, plain_weight(foreground), start, connectivity=1)
     reached = np.isfinite(forest.cost[foreground.nodes_at(np.array([[1, 1, 5], [1, 1, 8]]))])
     assert reached.tolist() == [True, False]
 
 
 def test_weights_run_from_one_at_the_brightest_to_the_exponential_of_the_steepness() -> None:
-    weight = geodesic_weight(np.array([0, 128, 255], np.uint8))
+    weight = geodesic_weight(np.array([0, 128, 255], np.uint8), np.zeros(3, int))
     np.testing.assert_allclose(weight[[0, 2]], [np.exp(10), 1])
-    assert geodesic_weight(np.full(3, 7, np.uint8)).tolist() == [1, 1, 1]
+    assert geodesic_weight(np.full(3, 7, np.uint8), np.zeros(3, int)).tolist() == [1, 1, 1]
+    each = geodesic_weight(np.array([0, 5, 128, 7, 255], np.uint8), np.array([0, 1, 0, 1, 0]))
+    assert each[[0, 2, 4]].tolist() == weight.tolist()
+    np.testing.assert_allclose(each[[1, 3]], [np.exp(10), 1])
 
 
 def test_segments_are_disjoint_cover_the_tree_and_run_from_tip_to_top() -> None:
     foreground = build_foreground(random_image(3, (9, 10, 11)), 80, np.ones(3))
-    forest = march(foreground, geodesic_weight(foreground.value), np.array([0]), connectivity=2)
+    forest = march(foreground, plain_weight(foreground), np.array([0]), connectivity=2)
     segments = split_into_segments(foreground, forest, shortest=0.0)
     np.testing.assert_array_equal(np.sort(segments.nodes), np.sort(forest.order))
     has_child = np.bincount(forest.parent[forest.parent >= 0], minlength=len(forest.parent)) > 0

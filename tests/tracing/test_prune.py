@@ -53,10 +53,23 @@ def test_each_node_may_have_its_own_threshold() -> None:
     assert estimate_radii(foreground, node, threshold=np.array([10, 100]), in_plane=True).tolist() == [6, 3]
 
 
+@pytest.mark.parametrize("in_plane", [True, False])
+def test_another_piece_is_as_dark_as_background(in_plane: bool) -> None:
+    image = np.zeros((21, 41, 41), np.uint8)
+    image[:, 15:26, 15:26] = 90
+    alone = build_foreground(image, 10, np.ones(3), connectivity=1)
+    image[:, 26:, 26:] = image[:, :15, :15] = 90  # touch it along edges
+    among = build_foreground(image, 10, np.ones(3), connectivity=1)
+    assert among.piece.max() == 2
+    at = np.array([(10, 20, 20), (10, 24, 24)])
+    one, three = (estimate_radii(f, f.nodes_at(at), threshold=10, in_plane=in_plane) for f in (alone, among))
+    assert one.tolist() == three.tolist()
+
+
 def y_segments(shortest: float = 5.0) -> tuple[Foreground, Forest, Segments]:
     foreground = build_foreground(tubes.draw(tubes.y_shape(3.0), shape=(24, 64, 80)), 50, np.ones(3))
     root = foreground.nodes_at(np.array([(12, 32, 8)]))
-    weight = geodesic_weight(grey_weighted_distance(foreground, connectivity=2))
+    weight = geodesic_weight(grey_weighted_distance(foreground, connectivity=2), foreground.piece)
     forest = march(foreground, weight, root, connectivity=2)
     return foreground, forest, split_into_segments(foreground, forest, shortest=shortest)
 

@@ -120,7 +120,7 @@ def test_options_reach_the_tracer(files):
 )
 def test_a_tree_that_misses_the_fibres_is_doubted(files, neuron, monkeypatch, move, words):
     warnings = []
-    monkeypatch.setattr("medwave.workflows.trace.trace", lambda image, options: move(neuron.tree))
+    monkeypatch.setattr("medwave.workflows.trace.trace_source", lambda *_, **__: move(neuron.tree))
     trace_file(files / "image.tif", files / "tree.swc", spacing=SPACING, on_warning=warnings.append)
     assert len(warnings) == 1
     assert words in warnings[0]
@@ -131,10 +131,12 @@ def test_too_much_foreground_is_refused_by_name(files):
         trace_file(files / "image.tif", files / "tree.swc", threshold=0.5, on_warning=quiet)
 
 
-def test_what_cannot_fit_in_memory_is_refused_before_reading(files, monkeypatch):
+def test_only_vaa3d_is_refused_what_cannot_fit_in_memory(files, monkeypatch):
     monkeypatch.setattr(os, "sysconf", lambda name: 1000 if name == "SC_PAGE_SIZE" else 100)
-    with pytest.raises(InputError, match=r"image\.tif.*--level"):
-        trace_file(files / "image.tif", files / "tree.swc", on_warning=quiet)
+    with pytest.raises(InputError, match=r"image\.tif.*with medwave"):
+        trace_file(files / "image.tif", files / "tree.swc", tracer="vaa3d", on_warning=quiet)
+    assert len(trace_file(files / "image.tif", files / "tree.swc", on_warning=quiet)) > 10
+    assert not list(files.glob("*.parts"))
 
 
 def test_an_input_is_never_replaced(files):
