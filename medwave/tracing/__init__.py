@@ -8,6 +8,7 @@ from medwave.core.lazy import exports
 _TREE = "medwave.tracing.tree"
 _PATHS = "medwave.core.tree_paths"
 _ALIGNMENT = "medwave.tracing.alignment"
+_VOXELS = "medwave.tracing.voxels"
 
 __getattr__, __dir__ = exports(
     __name__,
@@ -15,6 +16,9 @@ __getattr__, __dir__ = exports(
         "trace": "medwave.tracing.tracer",
         "TraceOptions": "medwave.tracing.options",
         "bridge_gaps": "medwave.tracing.bridge",
+        "GreyVoxels": _VOXELS,
+        "VoxelsInMemory": _VOXELS,
+        "VoxelsInTiles": _VOXELS,
         "Alignment": _ALIGNMENT,
         "check_alignment": _ALIGNMENT,
         "BranchTable": _TREE,
