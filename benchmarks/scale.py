@@ -5,6 +5,7 @@
     python benchmarks/scale.py overhead
     python benchmarks/scale.py plan
     python benchmarks/scale.py convert
+    python benchmarks/scale.py trace
 
 ``speed`` runs the same segmentation, or the same cohort of registrations, on one local worker and on two, one thread
 each, in turns (one, two, two, one, ...), and compares the bytes. Workers are warm: the ratio is of the work, not of
@@ -18,6 +19,8 @@ their rate and from measured task times how well so many workers would be used.
 ``plan`` lays out a sparse store of 4096x4096x2048 voxels and processes a region of it.
 ``convert`` writes TIFFs of 0.27 to 2.1 GB page by page and measures `medwave convert-volume` on each, in a process of
 its own: its largest resident memory may not grow with the volume.
+``trace`` writes sparse stores of 2048x2048 voxels and 256 to 1024 slices with fibres across all of them, a piece each,
+and measures `medwave trace` on each, in a process of its own.
 Each prints a table and writes JSON to benchmarks/results.
 """
 
@@ -48,7 +51,7 @@ from medwave.core.provenance import peak_rss_mb, versions
 from medwave.cubes import Box
 from medwave.engine import fibres
 from medwave.scale import Workers, open_workers
-from medwave.volumes import create_ome_zarr, open_stack, write_volume
+from medwave.volumes import create_ome_zarr, open_stack, read_swc, write_volume
 from medwave.workflows.cohort import register_cohort
 from medwave.workflows.cohort_items import cohort_pairs
 from medwave.workflows.options_cohort import CohortOptions
@@ -57,7 +60,7 @@ from medwave.workflows.segment_plan import plan_segmentation
 RESULTS = Path(__file__).parent / "results"
 TASKS_EACH = 4
 LARGE = (2048, 4096, 4096)
-PARTS = ("speed", "overhead", "plan", "convert")
+PARTS = ("speed", "overhead", "plan", "convert", "trace")
 JOBS = ("segment", "batch")
 PAGE = (1024, 1024)
 
@@ -71,7 +74,7 @@ def main() -> None:
     options = parser.parse_args()
     jobs: dict[str, Callable[[], list[dict[str, Any]]]] = {
         "speed": lambda: speed(options.job, options.repeats), "overhead": lambda: overhead(options.task_seconds),
-        "plan": plan, "convert": convert,
+        "plan": plan, "convert": convert, "trace": trace,
     }  # fmt: skip
     rows = jobs[options.part]()
     for row in rows:
@@ -254,6 +257,48 @@ def _write_pages(path: Path, count: int, packed: str | None) -> None:
             page = rng.integers(90, 120, PAGE, dtype=np.uint16)
             how = {"compression": packed, "compressionargs": {"level": 1}} if packed else {"contiguous": True}
             file.write(page, metadata=None, **how)
+
+
+def trace(depths: Sequence[int] = (256, 512, 1024)) -> list[dict[str, Any]]:
+    """Memory of `medwave trace` by the size of a sparse store."""
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for depth in depths:
+            store = folder / f"{depth}.ome.zarr"
+            chunks, bright = _write_fibres(store, (depth, 2048, 2048), count=depth // 16)
+            cost = _measured(folder, "trace", str(store), "-o", str(folder / "tree.swc"), "--bridge-distance", "0")
+            tree = read_swc(folder / "tree.swc")
+            rows.append({
+                "volume_mb": depth * 2048 * 2048 / 1e6, "stored_chunks": chunks, "bright_voxels": bright,
+                "trees": len(tree.roots), "fibres": depth // 16, "length": tree.length,
+                "peak_rss_mb": cost.peak_rss_mb, "cpu_s": cost.cpu_s,
+            })  # fmt: skip
+    return rows
+
+
+def _write_fibres(path: Path, shape: tuple[int, int, int], count: int, side: int = 64) -> tuple[int, int]:
+    """A store with fibres of 5x5 voxels from face to face along y; returns how many chunks and voxels are written."""
+    rng = np.random.default_rng(0)
+    store = create_ome_zarr(path, shape, np.uint8, chunks=(side,) * 3)
+    columns = np.array([(z, x) for z in range(8, shape[0] - 8, 32) for x in range(8, shape[2] - 8, 32)])
+    y = np.arange(shape[1])
+    parts = []
+    for z, x in columns[rng.permutation(len(columns))[:count]]:
+        sway = np.rint(6 * np.sin(y / 40)).astype(np.int64)
+        at = np.stack([np.full_like(y, z), y, x + sway], axis=1)
+        cross = np.array([(dz, 0, dx) for dz in range(-2, 3) for dx in range(-2, 3)])
+        parts.append((at[:, None] + cross).reshape(-1, 3))
+    voxels = np.concatenate(parts)
+    chunk = voxels // side
+    order = np.lexsort(chunk.T[::-1])
+    pieces = np.split(order, np.flatnonzero((np.diff(chunk[order], axis=0) != 0).any(axis=1)) + 1)
+    for piece in pieces:
+        corner = chunk[piece[0]] * side
+        block = np.zeros((side,) * 3, np.uint8)
+        block[tuple((voxels[piece] - corner).T)] = rng.integers(120, 200, len(piece))
+        store.write(tuple(slice(a, a + side) for a in corner), block)
+    return len(pieces), len(np.unique(voxels, axis=0))
 
 
 def _measured(folder: Path, *words: str) -> Cost:

@@ -130,6 +130,9 @@ class Workers:
                     running[future] = place
                     finished.add(future)
                 future = next(finished)
+                if future.status in ("lost", "pending"):  # its worker died with the result: it is made again
+                    finished.add(future)
+                    continue
                 number, attempt, tried = running.pop(future)
                 outcome = _outcome(future)
                 if not isinstance(outcome, _Failed):

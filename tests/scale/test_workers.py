@@ -105,6 +105,16 @@ def test_a_worker_that_is_killed_costs_nothing(workers, tmp_path):
     assert len(list(workers.run(square, list(range(20))))) == 20
 
 
+def test_results_that_die_with_their_workers_are_made_again(workers):
+    ends = workers.run(square, list(range(8)))
+    found = [next(ends)]
+    time.sleep(0.5)  # all are finished, and their results lie with the workers
+    for pid in workers.client.run(os.getpid).values():
+        os.kill(pid, signal.SIGKILL)
+    found += ends
+    assert sorted(done.result for done in found) == [n * n for n in range(8)]
+
+
 def test_an_item_that_kills_all_its_workers_is_named_as_such(workers):
     (done,) = workers.run(dies, [0])
     assert isinstance(done.error, InputError)
