@@ -133,13 +133,13 @@ def _contrasts(results: Results) -> str:
     rows = []
     for row in results["rows"]:
         same = next(r for r in results["rows"] if r["subject"] == row["subject"] and r["moving"] == "T1")
-        cells = [f"T1 to {row['moving']}", row["metric"]]
+        cells = [row["subject"], f"T1 to {row['moving']}", row["metric"]]
         for key in ("before_mm", "affine_mm", "error_mm", "p95_mm", "ventricles_mm", "apart_mm", "repeated_mm"):
             cells.append(f"{row[key]:.3f}" if key in row else "")
             if key in ("error_mm", "ventricles_mm", "repeated_mm"):
                 cells.append(f"{row[key] / same[key]:.2f}" if key in row else "")
         rows.append([*cells, row["folds"], f"{row['cpu_s']:.1f}"])
-    heads = ["", "metric", "by headers, mm", "after affine, mm", "error, mm", "/ T1 to T1", "95 %, mm"]
+    heads = ["head", "", "metric", "by headers, mm", "after affine, mm", "error, mm", "/ T1 to T1", "95 %, mm"]
     heads += ["ventricles, mm", "/ T1 to T1", "apart, mm", "repeated, mm", "/ T1 to T1", "folds", "CPU s"]
     return f"Preset `{results['preset']}`.\n\n" + _grid(heads, rows)
 
