@@ -124,11 +124,6 @@ def group_voxels(parts: Sequence[tuple[Voxels, np.ndarray, np.ndarray]]) -> Voxe
     return together.at(np.argsort(together.place))
 
 
-def label_at(block: BlockVoxels, place: int) -> int:
-    """The label of a voxel of a block, by its position."""
-    return int(block.label[np.searchsorted(block.voxels.place, place)])
-
-
 def _grown(box: Box, whole: Box) -> Box:
     """A box with the voxels around it, within the whole."""
     z, y, x = (max(a - 1, 0) for a in box.start)
