@@ -24,7 +24,7 @@ from medwave.volumes import (
     write_inverse_composite,
     write_volume,
 )
-from medwave.volumes.displacement import steps_per_mm, stored_field
+from medwave.volumes.displacement import stored_field
 
 LPS = np.array([-1, -1, 1])
 MOVING = make_grid((14, 12, 13), order=(1, 0, 2), signs=(-1, 1, 1), angles=(0.1, 0.2, -0.3), spacing_mm=(1.2, 0.9, 1.1))
@@ -49,9 +49,8 @@ def voxel_points(grid):
 
 
 def rounded(field, grid):
-    """What the file stores: LPS mm rounded to steps, brought back to voxels."""
-    steps = float(steps_per_mm(grid))
-    world = np.rint(np.tensordot(grid.affine[:3, :3], field.astype(np.float64), axes=1) * steps) / steps
+    """What the file stores: LPS mm rounded to 2**-10, brought back to voxels."""
+    world = np.rint(np.tensordot(grid.affine[:3, :3], field.astype(np.float64), axes=1) * 1024) / 1024
     return np.tensordot(np.linalg.inv(grid.affine[:3, :3]), world, axes=1)
 
 
@@ -197,11 +196,8 @@ def test_field_file_layout(tmp_path, name, ending):
     np.testing.assert_allclose(image.affine, grid.affine, atol=2e-5)
     lps = np.moveaxis(np.asarray(image.dataobj)[..., 0, :], -1, 0)
     ras = lps * LPS[:, None, None, None]
-    np.testing.assert_allclose(
-        ras, np.tensordot(grid.affine[:3, :3], field, axes=1), atol=grid.spacing_mm.min() / 512 + 1e-6
-    )
-    steps = steps_per_mm(grid)
-    assert (lps * steps == np.rint(lps * steps)).all()
+    np.testing.assert_allclose(ras, np.tensordot(grid.affine[:3, :3], field, axes=1), atol=2**-11 + 1e-6)
+    assert (lps * 1024 == np.rint(lps * 1024)).all()
     seen = sitk.ReadImage(str(path))
     assert seen.GetNumberOfComponentsPerPixel() == 3
     assert seen.GetDimension() == 3
@@ -216,8 +212,8 @@ def test_field_round_trip(tmp_path, name):
     again, again_grid = read_field(tmp_path / "f.nii.gz")
     assert again.dtype == np.float32
     assert again.flags.c_contiguous
-    assert (np.abs(again - rounded(field, grid)) < 1e-5).mean() > 0.999  # float32 may round what lies between
-    np.testing.assert_allclose(again, field, atol=np.sqrt(3) / 512 + 1e-5)
+    np.testing.assert_allclose(again, rounded(field, grid), atol=1e-5)
+    np.testing.assert_allclose(again, field, atol=2**-11 * np.sqrt(3) / grid.spacing_mm.min() + 1e-5)
     assert again_grid.matches(grid, 1e-4)
     write_field(tmp_path / "g.nii.gz", again, again_grid)
     np.testing.assert_array_equal(read_field(tmp_path / "g.nii.gz")[0], again)
@@ -238,11 +234,6 @@ def test_many_slabs_strided_fields_and_double_precision_give_the_same_bytes(tmp_
     np.testing.assert_array_equal(field, smooth_field(grid))  # the input is left alone
 
 
-@pytest.mark.parametrize(("spacing_mm", "steps"), [(1.0, 256), (0.9999999, 256), (0.7, 512), (2.0, 128), (0.01, 32768)])
-def test_vectors_are_stored_in_steps_of_a_256th_of_a_voxel_at_most(spacing_mm, steps):
-    assert steps_per_mm(Grid((4, 4, 4), np.diag([spacing_mm, 3 * spacing_mm, spacing_mm, 1.0]))) == steps
-
-
 def test_a_stored_field_has_rounded_lps_vectors_and_the_box_that_moves(tmp_path):
     grid = GRIDS["oblique"]
     field = np.zeros((3, *grid.shape), np.float32)
@@ -250,9 +241,8 @@ def test_a_stored_field_has_rounded_lps_vectors_and_the_box_that_moves(tmp_path)
     field[(slice(None), *box)] = smooth_field(grid)[(slice(None), *box)] + 3
     stored = stored_field(field, grid, path="f.nii.gz")
     lps = np.einsum("ij,j...->...i", (RAS_TO_LPS @ grid.affine)[:3, :3], field.astype(np.float64))
-    steps = steps_per_mm(grid)
-    np.testing.assert_allclose(stored.vectors.transpose(2, 1, 0, 3), np.rint(lps * steps) / steps, atol=1.01 / steps)
-    np.testing.assert_array_equal(stored.vectors * steps, np.rint(stored.vectors * steps))
+    np.testing.assert_allclose(stored.vectors.transpose(2, 1, 0, 3), np.rint(lps * 1024) / 1024, atol=1.01 / 1024)
+    np.testing.assert_array_equal(stored.vectors * 1024, np.rint(stored.vectors * 1024))
     assert not np.signbit(stored.vectors[stored.vectors == 0]).any()
     assert stored.box == tuple(slice(1, n - 2) for n in grid.shape)
     write_field(tmp_path / "a.nii.gz", stored, grid)
