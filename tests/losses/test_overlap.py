@@ -53,9 +53,8 @@ def test_it_is_the_dice_of_warped_shares(maps, displacement):
         scores.append(2 * (m * other).sum() / (m * m + other * other).sum())
     expected = 1 - torch.stack(scores).mean()
     assert loss(displacement, moving, fixed).item() == pytest.approx(expected.item(), abs=1e-12)
-    assert torch.autograd.gradcheck(
-        lambda d: loss(d, moving, fixed), 0.3 + 0.1 * displacement.detach().requires_grad_()
-    )
+    near = 0.3 + 0.1 * displacement.detach().requires_grad_()
+    assert torch.autograd.gradcheck(lambda d: loss(d, moving, fixed), near, fast_mode=True)  # along random directions
 
 
 def test_a_map_overlaps_itself_and_nothing_else_as_well(maps):
