@@ -196,6 +196,12 @@ PAGES: dict[str, tuple[str, str, Callable[[Results], str]]] = {
         "same affine: `python benchmarks/registration.py --images FOLDER`.",
         _by_markdown("_registration_table"),
     ),
+    "registration_fast": (
+        "Registration, the preset fast",
+        "`fast` after its overhead was cut, in turns with greedy: `python benchmarks/registration.py --images FOLDER "
+        "--methods medwave-command-fast,greedy`.",
+        _by_markdown("_registration_table"),
+    ),
     "contrasts": (
         "Registration across contrasts",
         "The T1 of a head against its T1, T2 and FLAIR, and against itself in the contrast of the other two, under a "
