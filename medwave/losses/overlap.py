@@ -72,8 +72,9 @@ class LabelOverlap(nn.Module):
         place = torch.arange(math.prod(cells), device=labels.device).view(cells) * kinds
         for axis in range(1, 4):
             place = place.repeat_interleave(2, axis)
-        counts = torch.bincount((place + padded[:, 0]).flatten(), minlength=math.prod(cells) * kinds)
-        shares = counts.view(*cells, kinds)[..., 1:].to(like).movedim(-1, 1) / 64
+        place = (place + padded[:, 0]).flatten()
+        counts = like.new_zeros(math.prod(cells) * kinds).scatter_add_(0, place, like.new_ones(1).expand(len(place)))
+        shares = counts.view(*cells, kinds)[..., 1:].movedim(-1, 1) / 64
         for axis in range(2, 5):
             shares = shares.narrow(axis, 0, cells[axis - 1] - 1) + shares.narrow(axis, 1, cells[axis - 1] - 1)
         return shares

@@ -20,7 +20,7 @@ __getattr__, __dir__ = exports(
         "from_metatensor": _BRAINS,
         "prepare_pair": _BRAINS,
         "to_metatensor": _BRAINS,
-        "image_of_labels": _LABEL_IMAGES,
+        "images_of_labels": _LABEL_IMAGES,
         "random_contrast": _LABEL_IMAGES,
         "strip_skull": _LABEL_IMAGES,
         "add_noise": _SYNTHETIC,

@@ -4,23 +4,23 @@ A network trained on such images learns anatomy and not a scanner: each image sh
 is drawn anew (SynthSeg, doi:10.1016/j.media.2023.102789; SynthMorph, doi:10.1109/TMI.2021.3116879).
 
 Conventions
-    Label maps are ``(D, H, W)`` of whole numbers after FreeSurfer, as in the training maps of SynthSeg: 0 is
-    background, 1 to 99 lie in the brain, larger ones outside. Images are ``(D, H, W)`` float32 on the scale of
-    :class:`medwave.transforms.brains.ScaleForegroundd`. ``seed`` as in :mod:`medwave.transforms.synthetic`.
+    Label maps are whole numbers after FreeSurfer, as in the training maps of SynthSeg: 0 is background, 1 to 99 lie in
+    the brain, larger ones outside. Images are float32 on the scale of
+    :class:`medwave.transforms.brains.ScaleForegroundd`. Both come in batches ``(N, D, H, W)`` on any device. Each image
+    has strengths of its own, from a numpy generator; the noise in its voxels is drawn on the device.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from medwave.core.errors import InputError
-from medwave.transforms.synthetic import Float32Array, Seed, add_noise, bias_field
-
-Labels = npt.NDArray[np.integer]
+from medwave.transforms.smooth_fields import smooth_noise
+from medwave.transforms.synthetic import Float32Array, Seed
 
 OUTSIDE_BRAIN = 100
 """Labels from here on are skull, skin, eyes and other tissue outside the brain."""
@@ -45,6 +45,8 @@ _SEQUENCES = {
 }
 _CONTRASTS = (("t1", 0.4), ("t2", 0.15), ("free", 0.45))
 _LARGEST_LABEL = 1024
+_TAPS = 6
+_BIAS_SMOOTHNESS_MM = 40.0
 
 
 def random_contrast(*, seed: Seed, kind: str | None = None) -> Float32Array:
@@ -79,51 +81,94 @@ def random_contrast(*, seed: Seed, kind: str | None = None) -> Float32Array:
     return np.clip(means, 0.0, 1.0).astype(np.float32)
 
 
-def image_of_labels(
-    labels: Labels, contrast: npt.NDArray[np.floating], *, seed: Seed, spacing_mm: Sequence[float] = (1.0, 1.0, 1.0)
-) -> Float32Array:
-    """An image of a label map in a given contrast, as a scanner could have taken it.
+def images_of_labels(
+    labels: Tensor, means: npt.NDArray[np.floating], *, rng: np.random.Generator, generator: torch.Generator,
+    spacing_mm: float,
+) -> Tensor:  # fmt: skip
+    """Images of label maps in given contrasts, as a scanner could have taken them.
 
     Every voxel gets the mean of its label and the texture of its tissue; then come, with strengths drawn at random,
     blur (in a quarter of the images along one axis more than the others, as of thick slices), a bias field, a gamma
     curve and Rician noise. What is background in the label map is 0.
 
     Args:
-        labels: ``(D, H, W)``, labels below 1024.
-        contrast: mean of each label, such as :func:`random_contrast` gives.
-        seed: integer or generator.
-        spacing_mm: voxel size per axis; the bias field is smooth over millimetres, the blur counts in voxels.
+        labels: ``(N, D, H, W)``, whole numbers below K; 0 is background.
+        means: ``(N, K)``, mean of each label in each image, such as :func:`random_contrast` gives.
+        rng: of the strengths.
+        generator: of the noise, on the device of the labels.
+        spacing_mm: voxel size.
+
+    Returns:
+        ``(N, D, H, W)`` float32 in [0, 1].
 
     Raises:
-        InputError: when a label is negative or too large, or there is no label but background.
+        InputError: when a label on the CPU has no mean (on a GPU, looking would stop the work).
     """
-    if labels.size == 0 or labels.min() < 0 or labels.max() >= _LARGEST_LABEL or not labels.any():
-        raise InputError(f"a label map to draw holds a label and all lie between 0 and {_LARGEST_LABEL - 1}")
-    rng = np.random.default_rng(seed)
-    spread = rng.uniform(0.0, 0.08, _LARGEST_LABEL).astype(np.float32)
-    image = contrast[labels] + spread[labels] * rng.standard_normal(labels.shape, dtype=np.float32)
-    sigma = np.full(3, rng.uniform(0.3, 0.9))
-    if rng.random() < 0.25:
-        sigma[rng.integers(3)] += rng.uniform(0.3, 1.2)
-    image = ndimage.gaussian_filter(image.astype(np.float32), sigma, mode="nearest", truncate=2.5)
-    image *= bias_field(labels.shape, seed=rng, strength=rng.uniform(0.0, 0.5), spacing_mm=spacing_mm)
-    image = np.clip(image, 0.0, None) ** np.float32(np.exp(rng.normal(0.0, 0.2)))
-    image = add_noise(image, seed=rng, sigma=rng.uniform(0.0, 0.06)) * (labels > 0)
-    return scaled_to_foreground(image)
+    if labels.device.type == "cpu" and (labels.min() < 0 or labels.max() >= means.shape[1]):
+        raise InputError(f"labels to draw lie between 0 and {means.shape[1] - 1}, as many as there are means")
+    count, device = len(labels), labels.device
+
+    def each(values: npt.NDArray[np.floating]) -> Tensor:
+        return torch.as_tensor(values, dtype=torch.float32).to(device).view(count, 1, 1, 1)
+
+    def noise() -> Tensor:
+        return torch.randn(labels.shape, generator=generator, device=device)
+
+    tables = np.stack([means, rng.uniform(0.0, 0.08, means.shape)], axis=-1)
+    place = labels.long() + torch.arange(count, device=device).view(count, 1, 1, 1) * means.shape[1]
+    level, spread = F.embedding(place, torch.as_tensor(tables, dtype=torch.float32).to(device).flatten(0, 1)).unbind(-1)
+    image = _blur(level + spread * noise(), _blur_sigmas(count, rng))
+    bias = smooth_noise(labels.shape[1:], np.full(count, _BIAS_SMOOTHNESS_MM / spacing_mm), generator, channels=1)[:, 0]
+    bias -= bias.mean((1, 2, 3), keepdim=True)
+    peak = bias.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-12)
+    image = image * torch.exp(bias * (each(rng.uniform(0.0, 0.5, count)) / peak))
+    image = image.clamp_min(0) ** each(np.exp(rng.normal(0.0, 0.2, count)))
+    sigma = each(rng.uniform(0.0, 0.06, count))
+    return scaled_to_foreground(torch.hypot(image + sigma * noise(), sigma * noise()) * (labels > 0))
 
 
-def strip_skull(labels: Labels, *, fluid: bool) -> Labels:
-    """The label map of the brain alone; ``fluid`` says whether the fluid around it stays."""
-    outside = labels >= OUTSIDE_BRAIN
-    if not fluid:
-        outside |= labels == CSF
-    return np.where(outside, 0, labels)
+def strip_skull(labels: Tensor, *, fluid: Tensor | bool) -> Tensor:
+    """The label maps of the brains alone; ``fluid``, ``(N,)`` or one for all, says where the fluid around stays."""
+    kept = torch.as_tensor(fluid, device=labels.device).view(-1, 1, 1, 1)
+    return labels.masked_fill((labels >= OUTSIDE_BRAIN) | ((labels == CSF) & ~kept), 0)
 
 
-def scaled_to_foreground(image: Float32Array) -> Float32Array:
+def _blur_sigmas(count: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    """``(N, 3)`` voxels; a quarter of the images have thick slices along one axis."""
+    sigmas = np.repeat(rng.uniform(0.3, 0.9, (count, 1)), 3, axis=1)
+    thick = np.flatnonzero(rng.random(count) < 0.25)
+    sigmas[thick, rng.integers(3, size=len(thick))] += rng.uniform(0.3, 1.2, len(thick))
+    return sigmas
+
+
+def _blur(images: Tensor, sigmas: npt.NDArray[np.floating]) -> Tensor:
+    """Separable Gaussians, ``(N, 3)`` voxels, borders repeated."""
+    taps = torch.arange(-_TAPS, _TAPS + 1)
+    sigma = torch.as_tensor(sigmas, dtype=torch.float32)[..., None]
+    kernels = torch.exp(-0.5 * (taps / sigma) ** 2) * (taps.abs() <= torch.ceil(2.5 * sigma))
+    kernels = (kernels / kernels.sum(-1, keepdim=True)).to(images.device)
+    for axis in range(3):
+        n = images.shape[1 + axis]
+        padding = [0, 0] * (2 - axis) + [_TAPS, _TAPS] + [0, 0] * axis
+        padded = F.pad(images[:, None], padding, mode="replicate")[:, 0]
+        images = torch.zeros_like(images)
+        for tap in range(len(taps)):
+            images.addcmul_(padded.narrow(1 + axis, tap, n), kernels[:, axis, tap].view(-1, 1, 1, 1))
+    return images
+
+
+def scaled_to_foreground(images: Tensor) -> Tensor:
     """Background 0 and the 99.5th percentile of what lies above a tenth of the range at 1, clipped to [0, 1]."""
-    sample = image.ravel()[::5]  # a percentile of a fifth of the voxels, in a fifth of the time
-    low, top = np.percentile(sample, [0.5, 99.9])
-    inside = sample[sample > low + 0.1 * (top - low)]
-    high = np.percentile(inside, 99.5) if inside.size else low + 1.0
-    return np.clip((image - low) / max(high - low, 1e-6), 0.0, 1.0).astype(np.float32)
+    sample = images.flatten(1)[:, ::5].sort(1).values
+    count = sample.shape[1]
+
+    def at(rank: Tensor) -> Tensor:
+        below = rank.floor().long().clamp(0, count - 1)
+        pair = sample.gather(1, torch.stack([below, (below + 1).clamp_max(count - 1)], 1))
+        return pair[:, 0] + (rank - below) * (pair[:, 1] - pair[:, 0])
+
+    low, top = (at(torch.full((len(images),), q * (count - 1), device=images.device)) for q in (0.005, 0.999))
+    inside = (sample > (low + 0.1 * (top - low))[:, None]).sum(1)
+    high = torch.where(inside > 0, at(count - inside + 0.995 * (inside - 1)), low + 1.0)
+    shape = (-1, 1, 1, 1)
+    return ((images - low.view(shape)) / (high - low).clamp_min(1e-6).view(shape)).clamp(0, 1)

@@ -100,7 +100,7 @@ def _maps(options: TrainPairOptions) -> _Lesson:
     contrast = None if options.contrast == "any" else options.contrast
     data = LabelMapPairs(
         training, _items(options), options.size, spacing_mm=options.spacing_mm, strength=options.strength,
-        contrast=contrast, seed=options.seed,
+        contrast=contrast, seed=options.seed, device=options.device if _on_gpu(options) else "cpu",
     )  # fmt: skip
     validation = LabelMapPairs(
         held, options.validation_pairs, options.validation_size, spacing_mm=options.spacing_mm, varied=False,
@@ -133,6 +133,10 @@ def _images(options: TrainPairOptions) -> _Lesson:
     moving = f" from {found.atlas.image.name}" if found.atlas else ""
     about = f"{len(found.training)} images of {Path(str(options.images)).name}{moving}"
     return _Lesson(data, pairs, _overlap if all(labelled) else alike, about)
+
+
+def _on_gpu(options: TrainPairOptions) -> bool:
+    return torch.device(options.device).type == "cuda"
 
 
 def _items(options: TrainPairOptions) -> int:
@@ -204,7 +208,10 @@ def _fit_options(options: TrainPairOptions) -> FitOptions:
         "epochs", "steps", "batch", "learning_rate", "weight_decay", "average", "bfloat16", "workers", "seed",
         "schedule",
     )  # fmt: skip
-    return FitOptions(**{name: getattr(options, name) for name in shared})
+    chosen = {name: getattr(options, name) for name in shared}
+    if options.label_maps is not None and _on_gpu(options):
+        chosen["workers"] = 0  # the GPU makes the pairs itself
+    return FitOptions(**chosen)
 
 
 def _provenance(options: TrainPairOptions, about: str) -> str:

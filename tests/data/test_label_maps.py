@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
+from torch.utils.data import DataLoader, Subset
 
 from medwave.core.errors import InputError, MissingFileError
 from medwave.core.geometry import Grid, Volume, transform_points
@@ -47,6 +48,17 @@ def test_an_item_follows_from_its_seed_and_index(maps):
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["fixed"], other["fixed"])
     assert not torch.equal(first["fixed"], LabelMapPairs(maps, 10, SIZE, spacing_mm=3.0, seed=5)[2]["fixed"])
+
+
+def test_a_batch_follows_from_its_seed_and_first_index(maps):
+    data = LabelMapPairs(maps, 10, SIZE, spacing_mm=3.0, seed=4)
+    first, again, other = (next(iter(DataLoader(Subset(data, at), 3))) for at in ([2, 3, 4], [2, 3, 4], [5, 6, 7]))
+    assert first["fixed"].shape == (3, 1, *SIZE)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["fixed"], other["fixed"])
+    assert not torch.equal(first["fixed"][0], first["fixed"][1])
+    with pytest.raises(IndexError):
+        data[10]
 
 
 def test_items_have_the_promised_layout(maps):
