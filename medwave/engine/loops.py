@@ -1,6 +1,7 @@
 """What the refinement runs on: scales, the array operations of an iteration, and when to stop.
 
-The operations come as compiled loops over numpy arrays (:class:`CpuLoops`) or as torch operators on any device
+The operations come as compiled loops over numpy arrays (:class:`CpuLoops`), as Triton kernels on a CUDA device
+(:class:`medwave.engine.gpu_loops.TritonLoops`) or as torch operators on any device
 (:class:`medwave.engine.torch_loops.TorchLoops`), with the same numbers.
 """
 
@@ -16,12 +17,16 @@ from medwave.core.threads import run_slabs
 from medwave.engine.curve_kernels import LocalCurve
 from medwave.engine.lncc_kernels import LocalCorrelation
 from medwave.engine.mi_force import GlobalMutualInformation
+from medwave.engine.pyramid import block_means, enlarge
+from medwave.engine.unfold import unfold
 from medwave.fields.filters import gaussian_taps, smooth
 from medwave.fields.kernels import compose_scaled, largest_length, warp_border
 
 FloatVolume = npt.NDArray[np.float32]
 _COARSE = 4
 _CURVE_SIGMAS = (1.5, 0.5)
+CONVERGENCE = (10, 1e-4)
+"""Iterations over which the similarity must rise, and by which share of itself."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,10 @@ class Level:
 
 
 class Similarity(Protocol):
-    """Force of a fixed image on warped images."""
+    """Force of a fixed image on warped images.
+
+    One that has a method ``enqueue`` leaves its value on the device: see :mod:`medwave.engine.gpu_run`.
+    """
 
     def force(self, warped: Any, out: Any) -> float:
         """Write the gradient by displacement ``(3, D, H, W)`` and return the similarity."""
@@ -54,6 +62,9 @@ class Loops(Protocol):
     def upload(self, array: FloatVolume) -> Any: ...
     def download(self, array: Any) -> FloatVolume: ...
     def empty(self, *shape: int) -> Any: ...
+    def coarsen(self, image: Any, factor: int) -> Any: ...
+    def enlarge(self, field: Any, shape: tuple[int, ...], ratio: int) -> Any: ...
+    def unfold(self, field: Any) -> Any: ...
     def similarity(self, metric: str, fixed: Any, weight: Any, radius: int) -> Similarity: ...
     def warp(self, image: Any, field: Any, out: Any) -> None: ...
     def smooth(self, field: Any, sigma_voxels: float, out: Any) -> None: ...
@@ -72,6 +83,15 @@ class CpuLoops:
 
     def empty(self, *shape: int) -> FloatVolume:
         return np.empty(shape, dtype=np.float32)
+
+    def coarsen(self, image: FloatVolume, factor: int) -> FloatVolume:
+        return block_means(image, factor)
+
+    def enlarge(self, field: FloatVolume, shape: tuple[int, ...], ratio: int) -> FloatVolume:
+        return enlarge(field, shape, ratio)
+
+    def unfold(self, field: FloatVolume) -> FloatVolume:
+        return unfold(field)
 
     def similarity(self, metric: str, fixed: FloatVolume, weight: FloatVolume, radius: int) -> Similarity:
         if metric == "mi":
@@ -109,6 +129,7 @@ def level_for(metric: str, level: Level) -> Level:
     )
 
 
-def converged(history: list[float], window: int = 10, tolerance: float = 1e-4) -> bool:
-    """Whether the similarity rose by less than ``tolerance`` of itself over the last ``window`` iterations."""
+def converged(history: list[float]) -> bool:
+    """Whether the similarity rose by less than a share of itself over the last iterations (:data:`CONVERGENCE`)."""
+    window, tolerance = CONVERGENCE
     return len(history) > 2 * window and max(history[-window:]) <= max(history[:-window]) * (1 + tolerance)

@@ -1,4 +1,4 @@
-"""Coarser copies of a volume, and the foreground of an image.
+"""Coarser copies of a volume, finer ones of a field, and the foreground of an image.
 
 Coarsening is by block means of whole voxels: no aliasing, exact geometry, and a few milliseconds.
 """
@@ -14,6 +14,7 @@ from medwave.core.compiler import compiler
 from medwave.core.geometry import Grid
 from medwave.core.masks import filled, opened
 from medwave.core.threads import run_slabs
+from medwave.fields.kernels import enlarge_slab
 
 _compile = compiler(fastmath={"contract", "arcp", "nsz", "reassoc"}, error_model="numpy")
 
@@ -63,6 +64,28 @@ def _block_means(
     scale = np.float32(1 / np.prod(factors))
     run_slabs(_block_sums, shape[0], np.ascontiguousarray(data), np.asarray(factors), scale, blocks)
     return blocks
+
+
+def block_means(image: npt.NDArray[np.float32], factor: int) -> npt.NDArray[np.float32]:
+    """Means of cubes of ``factor`` voxels of ``(D, H, W)``; a last incomplete cube repeats the border."""
+    if factor == 1:
+        return image
+    shape = (-(-image.shape[0] // factor), -(-image.shape[1] // factor), -(-image.shape[2] // factor))
+    rows = np.ascontiguousarray(image, dtype=np.float32)  # sums of another memory order round otherwise
+    return _block_means(rows, (factor, factor, factor), shape)
+
+
+def enlarge(field: npt.NDArray[np.float32], shape: tuple[int, ...], ratio: int) -> npt.NDArray[np.float32]:
+    """Interpolate a field onto a grid of voxels ``ratio`` times smaller; vectors are counted in the new voxels.
+
+    The first voxels' outer faces coincide. The last blocks of the coarse grid may be incomplete: ``shape`` says how
+    many voxels of the finer grid there are.
+    """
+    if ratio == 1:
+        return field
+    fine = np.empty((3, *shape), dtype=np.float32)
+    run_slabs(enlarge_slab, shape[0], field, ratio, fine)
+    return fine
 
 
 def coarsen_to_spacing(data: npt.NDArray[Any], grid: Grid, spacing_mm: float) -> tuple[npt.NDArray[np.float32], Grid]:

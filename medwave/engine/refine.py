@@ -8,8 +8,9 @@ smoothing than fine ones. (Vercauteren et al., NeuroImage 45:S61-S72, 2009, doi 
 Folds that are left are smoothed away at the end (:func:`medwave.engine.unfold.unfold`).
 
 Fields are ``(3, D, H, W)`` float32 in voxels of the grid they are handed on, pull-back. The loop runs on compiled
-loops (:class:`medwave.engine.loops.CpuLoops`) or on torch operators
-(:class:`medwave.engine.torch_loops.TorchLoops`) with the same numbers.
+loops (:class:`medwave.engine.loops.CpuLoops`), on Triton kernels (:class:`medwave.engine.gpu_loops.TritonLoops`) or on
+torch operators (:class:`medwave.engine.torch_loops.TorchLoops`) with the same numbers; images go there once and the
+field comes back once.
 """
 
 from __future__ import annotations
@@ -22,13 +23,9 @@ import numpy as np
 import numpy.typing as npt
 
 from medwave.core.errors import GeometryError, InputError
-from medwave.core.geometry import Grid
-from medwave.core.threads import run_slabs
 from medwave.engine.loops import CpuLoops, Level, Loops, converged, metric_at
-from medwave.engine.pyramid import coarsen
+from medwave.engine.pyramid import block_means
 from medwave.engine.refine_terms import Channel, FurtherChannels, LandmarkPull, Landmarks
-from medwave.engine.unfold import unfold
-from medwave.fields.kernels import enlarge_slab
 
 FloatVolume = npt.NDArray[np.float32]
 
@@ -57,36 +54,15 @@ class Refinement:
     similarity: list[list[float]]
 
 
-def resize_field(field: FloatVolume, shape: tuple[int, ...], ratio: int) -> FloatVolume:
-    """Interpolate a field onto a grid of voxels ``ratio`` times smaller; vectors are counted in the new voxels.
-
-    The first voxels' outer faces coincide. The last blocks of the coarse grid may be incomplete: ``shape`` says how
-    many voxels of the finer grid there are.
-    """
-    if ratio == 1:
-        return field
-    fine = np.empty((3, *shape), dtype=np.float32)
-    run_slabs(enlarge_slab, shape[0], field, ratio, fine)
-    return fine
-
-
-def _coarse(image: FloatVolume, factor: int) -> FloatVolume:
-    if factor == 1:
-        return image
-    grid = Grid((image.shape[0], image.shape[1], image.shape[2]), np.eye(4))
-    rows = np.ascontiguousarray(image, dtype=np.float32)  # sums of another memory order round otherwise
-    return coarsen(rows, grid, (factor, factor, factor))[0]
-
-
-def _level_weight(weight: FloatVolume, excluded: npt.NDArray[np.bool_] | None, factor: int, radius: int) -> FloatVolume:
+def _level_weight(loops: Loops, weight: Any, excluded: npt.NDArray[np.bool_] | None, factor: int, radius: int) -> Any:
     """Weight of the window centres of a scale: no window of this half-width may touch an excluded voxel."""
-    coarse = _coarse(weight, factor)
+    coarse = loops.coarsen(weight, factor)
     if excluded is None:
         return coarse
     from scipy import ndimage  # a third of a second to import, which pairs without masks are spared
 
-    touched = ndimage.maximum_filter(_coarse(excluded.astype(np.float32), factor), size=2 * radius + 1) > 0
-    return np.where(touched, np.float32(0), coarse)
+    touched = ndimage.maximum_filter(block_means(excluded.astype(np.float32), factor), size=2 * radius + 1) > 0
+    return loops.upload(np.where(touched, np.float32(0), loops.download(coarse)))
 
 
 def refine(
@@ -136,22 +112,23 @@ def refine(
     if terms and formulation != "compositive":
         raise InputError(f"several channels and landmarks need the compositive formulation, not {formulation!r}")
     loops = loops or CpuLoops()
-    weight = np.ones_like(fixed) if weight is None else weight
-    field: FloatVolume | None = None
+    weight = np.ones(fixed.shape, dtype=np.float32) if weight is None else weight
+    whole = [loops.upload(image) for image in (fixed, moving, weight)]
+    field: Any = None
     histories = []
     for index, level in enumerate(levels):
-        images = [_coarse(image, level.factor) for image in (fixed, moving)]
+        images = [loops.coarsen(image, level.factor) for image in whole[:2]]
         chosen = metric_at(metric, level.factor)
         reach = 0 if chosen == "mi" else radius_voxels
-        images.append(_level_weight(weight, excluded, level.factor, reach))
-        shape = images[0].shape
+        images.append(_level_weight(loops, whole[2], excluded, level.factor, reach))
+        shape = tuple(images[0].shape)
         if field is not None:
-            field = resize_field(field, shape, levels[index - 1].factor // level.factor)
+            field = loops.enlarge(field, shape, levels[index - 1].factor // level.factor)
         elif initial_voxels is not None:
-            scaled = [_coarse(component, level.factor) / level.factor for component in initial_voxels]
-            field = np.stack(scaled).astype(np.float32)
+            scaled = [block_means(component, level.factor) / level.factor for component in initial_voxels]
+            field = loops.upload(np.stack(scaled).astype(np.float32))
         else:
-            field = np.zeros((3, *shape), dtype=np.float32)
+            field = loops.upload(np.zeros((3, *shape), dtype=np.float32))
         run = _run_of(formulation)(
             loops, level, chosen, radius_voxels, step_voxels, *images, **_coarser(terms, level.factor)
         )
@@ -160,15 +137,17 @@ def refine(
         histories.append(history)
     if field is None:
         raise InputError("refinement needs at least one level")
-    field = unfold(run.displacement(field))
-    return Refinement(resize_field(field, fixed.shape, levels[-1].factor), histories)
+    field = loops.unfold(run.displacement(field))
+    return Refinement(loops.download(loops.enlarge(field, fixed.shape, levels[-1].factor)), histories)
 
 
 def _coarser(terms: dict[str, Any], factor: int) -> dict[str, Any]:
     """Channels and landmarks at a scale."""
     if not terms:
         return {}
-    channels = [Channel(_coarse(c.fixed, factor), _coarse(c.moving, factor), c.weight) for c in terms["channels"]]
+    channels = [
+        Channel(block_means(c.fixed, factor), block_means(c.moving, factor), c.weight) for c in terms["channels"]
+    ]
     landmarks = terms["landmarks"]
     return {"channels": channels, "landmarks": landmarks and landmarks.coarser(factor)}
 
@@ -195,24 +174,27 @@ class CompositiveRun:
 
     def __init__(
         self, loops: Loops, level: Level, metric: str, radius: int, step: float,
-        fixed: FloatVolume, moving: FloatVolume, weight: FloatVolume,
-        channels: Sequence[Channel] = (), landmarks: Landmarks | None = None,
+        fixed: Any, moving: Any, weight: Any, channels: Sequence[Channel] = (), landmarks: Landmarks | None = None,
     ) -> None:  # fmt: skip
         self.loops, self.level, self.step = loops, level, step
         self.further = FurtherChannels(loops, channels, metric, radius, weight) if channels else None
         self.pull = LandmarkPull(loops, landmarks, step, fixed.shape) if landmarks else None
-        self.moving = loops.upload(moving)
-        self.similarity = loops.similarity(metric, loops.upload(fixed), loops.upload(weight), radius)
+        self.moving = moving
+        self.similarity = loops.similarity(metric, fixed, weight, radius)
         self.warped = loops.empty(*fixed.shape)
         self.update, self.smoothed = loops.empty(3, *fixed.shape), loops.empty(3, *fixed.shape)
 
-    def displacement(self, field: FloatVolume) -> FloatVolume:
+    def displacement(self, field: Any) -> Any:
         """The displacement of this run's unknown: itself."""
         return field
 
-    def __call__(self, start: FloatVolume, report: Callable[[int, float], Any]) -> tuple[FloatVolume, list[float]]:
+    def __call__(self, field: Any, report: Callable[[int, float], Any]) -> tuple[Any, list[float]]:
+        """Work on a field of the loops' arrays, in place; returns it and the similarity at each iteration."""
         loops, level = self.loops, self.level
-        field = loops.upload(start)
+        if hasattr(self.similarity, "enqueue") and self.further is None and self.pull is None:
+            from medwave.engine.gpu_run import iterate  # triton, where it is in use
+
+            return field, iterate(self, field, report)
         history: list[float] = []
         for iteration in range(level.iterations):
             loops.warp(self.moving, field, self.warped)
@@ -230,4 +212,4 @@ class CompositiveRun:
                 scale = 1.0
             loops.compose(field, self.smoothed, scale, self.update)
             loops.smooth(self.update, level.field_sigma, field)
-        return loops.download(field), history
+        return field, history

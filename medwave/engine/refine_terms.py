@@ -65,14 +65,12 @@ class Landmarks:
 class FurtherChannels:
     """The force of further channels at one scale."""
 
-    def __init__(
-        self, loops: Loops, channels: Sequence[Channel], metric: str, radius: int, counts: FloatVolume
-    ) -> None:
+    def __init__(self, loops: Loops, channels: Sequence[Channel], metric: str, radius: int, counts: Any) -> None:
         self.loops = loops
         whole = 1.0 + sum(channel.weight for channel in channels)
         self.first_share = 1.0 / whole
         self.parts = [
-            (loops.upload(c.moving), loops.similarity(metric, loops.upload(c.fixed), loops.upload(counts), radius),
+            (loops.upload(c.moving), loops.similarity(metric, loops.upload(c.fixed), counts, radius),
              c.weight / whole)
             for c in channels
         ]  # fmt: skip

@@ -54,11 +54,11 @@ class WaveletVelocityRun:
 
     def __init__(
         self, loops: Loops, level: Level, metric: str, radius: int, step: float,
-        fixed: FloatVolume, moving: FloatVolume, weight: FloatVolume, wavelet: str = "bior4.4",
+        fixed: Any, moving: Any, weight: Any, wavelet: str = "bior4.4",
     ) -> None:  # fmt: skip
         self.loops, self.level, self.step, self.wavelet = loops, level, step, wavelet
-        self.moving = loops.upload(moving)
-        self.similarity = loops.similarity(metric, loops.upload(fixed), loops.upload(weight), radius)
+        self.moving = moving
+        self.similarity = loops.similarity(metric, fixed, weight, radius)
         self.warped = loops.empty(*fixed.shape)
         self.update, self.field, self.other = (loops.empty(3, *fixed.shape) for _ in range(3))
         self.sizes = [tuple(-(-n // 2**j) for n in fixed.shape) for j in range(_DEPTH)]
@@ -66,9 +66,9 @@ class WaveletVelocityRun:
         self.gains = [float(np.exp(-0.5 * (level.update_sigma * w) ** 2)) for w in frequencies]
         self.decays = [float(np.exp(-0.5 * (level.field_sigma * w) ** 2)) for w in frequencies]
 
-    def displacement(self, velocity: FloatVolume) -> FloatVolume:
-        """exp(velocity) - id, a new array."""
-        return np.array(self.loops.download(self._exponential(self.loops.upload(velocity))))
+    def displacement(self, velocity: Any) -> Any:
+        """exp(velocity) - id, in memory of this object."""
+        return self._exponential(velocity)
 
     def _exponential(self, velocity: Any) -> Any:
         """exp(velocity) - id, in memory of this object."""
@@ -78,8 +78,7 @@ class WaveletVelocityRun:
             self.field, self.other = self.other, self.field
         return self.field
 
-    def __call__(self, start: FloatVolume, report: Callable[[int, float], Any]) -> tuple[FloatVolume, list[float]]:
-        velocity = self.loops.upload(start)
+    def __call__(self, velocity: Any, report: Callable[[int, float], Any]) -> tuple[Any, list[float]]:
         unknowns = _expand(torch.as_tensor(velocity), self.wavelet, _DEPTH)
         history: list[float] = []
         for iteration in range(self.level.iterations):
@@ -99,7 +98,7 @@ class WaveletVelocityRun:
                 bands += change * (self.step / longest)
                 bands[:, 1:] *= decay
             velocity = self._as_array(_synthesise(unknowns, self.wavelet, self.sizes))
-        return self.loops.download(velocity), history
+        return velocity, history
 
     def _as_array(self, tensor: torch.Tensor) -> Any:
         return tensor.numpy() if isinstance(self.update, np.ndarray) else tensor

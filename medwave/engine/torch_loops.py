@@ -14,20 +14,24 @@ from torch import Tensor
 
 from medwave.engine.loops import Similarity
 from medwave.engine.mi_force import BINS, mutual_information_table
+from medwave.engine.unfold import LEAST, REACH, ROUNDS, SIGMA_VOXELS
 from medwave.fields.filters import box_taps, gaussian_taps
+from medwave.fields.jacobian import jacobian_determinant
 from medwave.fields.sampling import warp
 
 
 def _filter(channels: Tensor, taps: npt.NDArray[np.float32]) -> Tensor:
-    """Separable symmetric filter of ``(C, D, H, W)``, zeros outside."""
-    kernel = torch.as_tensor(np.concatenate([taps[:0:-1], taps]), device=channels.device)
-    out = channels[:, None]
-    for axis in range(3):
-        shape = [1, 1, 1, 1, 1]
-        shape[2 + axis] = len(kernel)
-        padding = [len(taps) - 1 if a == axis else 0 for a in range(3)]
-        out = F.conv3d(out, kernel.view(shape), padding=padding)
-    return out[:, 0]
+    """Separable symmetric filter of ``(C, D, H, W)``, zeros outside.
+
+    By shifted sums: a convolution on a GPU may round its products to ten bits (TF32).
+    """
+    for axis in range(1, 4):
+        size, total = channels.shape[axis], float(taps[0]) * channels
+        for t, tap in enumerate(taps[1:size].tolist(), 1):
+            total.narrow(axis, t, size - t).add_(channels.narrow(axis, 0, size - t), alpha=tap)
+            total.narrow(axis, 0, size - t).add_(channels.narrow(axis, t, size - t), alpha=tap)
+        channels = total
+    return channels
 
 
 def _slope(image: Tensor) -> Tensor:
@@ -129,13 +133,48 @@ class TorchLoops:
         self.device = device
 
     def upload(self, array: npt.NDArray[np.float32]) -> Tensor:
-        return torch.from_numpy(np.array(array, dtype=np.float32)).to(self.device)
+        return torch.from_numpy(np.array(array, dtype=np.float32, order="C")).to(self.device)
 
     def download(self, array: Tensor) -> npt.NDArray[np.float32]:
-        return array.cpu().numpy()
+        if array.device.type != "cuda":
+            return array.cpu().numpy()
+        pinned = torch.empty(array.shape, dtype=array.dtype, pin_memory=True)  # which is written several times as fast
+        return pinned.copy_(array).numpy()
 
     def empty(self, *shape: int) -> Tensor:
         return torch.empty(shape, dtype=torch.float32, device=self.device)
+
+    def coarsen(self, image: Tensor, factor: int) -> Tensor:
+        if factor == 1:
+            return image
+        beyond = [(0, -n % factor) for n in reversed(image.shape)]
+        blocks = F.pad(image[None, None], [n for pair in beyond for n in pair], mode="replicate")
+        return F.avg_pool3d(blocks, factor)[0, 0]
+
+    def enlarge(self, field: Tensor, shape: tuple[int, ...], ratio: int) -> Tensor:
+        if ratio == 1:
+            return field
+        fine = F.interpolate(field[None], scale_factor=ratio, mode="trilinear", align_corners=False)[0]
+        return (ratio * fine[:, : shape[0], : shape[1], : shape[2]]).contiguous()
+
+    def folded(self, field: Tensor, least: float) -> Tensor:
+        """1 where the determinant of the Jacobian is below ``least``, else 0: ``(D, H, W)`` float32."""
+        return (jacobian_determinant(field[None])[0, 0] < least).float()
+
+    def unfold(self, field: Tensor) -> Tensor:
+        """See :func:`medwave.engine.unfold.unfold`."""
+        if min(field.shape[1:]) < 2:
+            return field
+        softer = None
+        for _ in range(ROUNDS):
+            folds = self.folded(field, LEAST)
+            if not folds.any():
+                break
+            near = _filter(folds[None], box_taps(REACH)) > 0
+            softer = self.empty(*field.shape) if softer is None else softer
+            self.smooth(field, SIGMA_VOXELS, softer)
+            field = torch.where(near, softer, field)
+        return field
 
     def similarity(self, metric: str, fixed: Tensor, weight: Tensor, radius: int) -> Similarity:
         if metric == "mi":

@@ -14,10 +14,10 @@ from medwave.fields.kernels import determinants
 
 FloatVolume = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
-_LEAST = 0.01  # determinants below count as folded: files round
-_REACH = 2  # voxels about a fold that are smoothed with it
-_SIGMA_VOXELS = 0.8
-_ROUNDS = 30
+LEAST = 0.01  # determinants below count as folded: files round
+REACH = 2  # voxels about a fold that are smoothed with it
+SIGMA_VOXELS = 0.8
+ROUNDS = 30
 
 
 def unfold(field: FloatVolume) -> FloatVolume:
@@ -27,14 +27,14 @@ def unfold(field: FloatVolume) -> FloatVolume:
     """
     if min(field.shape[1:]) < 2:  # along one voxel nothing has a slope
         return field
-    taps, copied = gaussian_taps(_SIGMA_VOXELS), False
-    for _ in range(_ROUNDS):
-        folds = determinants(field) < _LEAST
+    taps, copied = gaussian_taps(SIGMA_VOXELS), False
+    for _ in range(ROUNDS):
+        folds = determinants(field) < LEAST
         if not folds.any():
             break
         if not copied:
             field, copied = field.copy(), True
-        box = _box(folds, _REACH + len(taps) - 1)
+        box = _box(folds, REACH + len(taps) - 1)
         near, part = _spread(folds[box]), field[:, *box]
         softer = np.empty(part.shape, np.float32)
         smooth(np.ascontiguousarray(part), taps, softer)
@@ -55,7 +55,7 @@ def _spread(mask: Mask) -> Mask:
     """What is set, and the cube around each."""
     for axis in range(mask.ndim):
         lines, wide = np.moveaxis(mask, axis, 0), mask.copy()
-        for shift in range(1, _REACH + 1):
+        for shift in range(1, REACH + 1):
             np.moveaxis(wide, axis, 0)[shift:] |= lines[:-shift]
             np.moveaxis(wide, axis, 0)[:-shift] |= lines[shift:]
         mask = wide

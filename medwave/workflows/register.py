@@ -8,6 +8,7 @@ grid, then the affine A. Moving points go back by ``p + u_inv(p)``, ``p = A^-1(y
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -278,6 +279,10 @@ def loops_for(device: str) -> Loops:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise DeviceError(f"device {device!r} is not usable here ({reason}); use --device cpu") from error
+    if chosen.type == "cuda" and importlib.util.find_spec("triton") is not None:
+        from medwave.engine.gpu_loops import TritonLoops
+
+        return TritonLoops(chosen)
     from medwave.engine.torch_loops import TorchLoops
 
     return TorchLoops(chosen)

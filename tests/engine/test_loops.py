@@ -11,7 +11,8 @@ from scipy import ndimage
 
 from medwave.core.errors import GeometryError, InputError
 from medwave.engine.loops import CpuLoops, Level, converged
-from medwave.engine.refine import refine, resize_field
+from medwave.engine.pyramid import enlarge
+from medwave.engine.refine import refine
 from medwave.engine.torch_loops import TorchLoops
 from medwave.fields import jacobian_determinant, warp
 
@@ -107,7 +108,7 @@ def test_a_field_goes_from_any_scale_to_any_finer_one(shape, ratio, factor):
     fine_shape = tuple(-(-n // factor) for n in shape)
     places = np.indices(coarse_shape) * ratio + (ratio - 1) / 2  # middles of the blocks, in voxels of the finer grid
     field = (0.1 * places + 0.5).astype(np.float32) / ratio
-    fine = resize_field(field, fine_shape, ratio)
+    fine = enlarge(field, fine_shape, ratio)
     assert fine.shape == (3, *fine_shape)
     assert fine.dtype == np.float32
     expected = 0.1 * np.indices(fine_shape) + 0.5

@@ -7,7 +7,8 @@ from scipy import ndimage
 
 from medwave.core.errors import InputError
 from medwave.engine.loops import CpuLoops, Level, converged
-from medwave.engine.refine import refine, resize_field
+from medwave.engine.pyramid import enlarge
+from medwave.engine.refine import refine
 from medwave.engine.torch_loops import TorchLoops
 from medwave.fields import integrate, jacobian_determinant, warp
 
@@ -164,7 +165,7 @@ def test_progress_is_told_once_per_iteration():
 
 def test_resizing_counts_the_new_voxels():
     field = np.ones((3, 5, 6, 7), np.float32)
-    fine = resize_field(field, (10, 11, 13), 2)
+    fine = enlarge(field, (10, 11, 13), 2)
     assert fine.shape == (3, 10, 11, 13)
     np.testing.assert_allclose(fine, 2)
 
