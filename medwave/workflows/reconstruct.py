@@ -33,12 +33,13 @@ from medwave.scale import Workers
 from medwave.tracing import topology, translate
 from medwave.volumes import open_stack, read_swc, read_swc_units
 from medwave.volumes.location import absolute, fingerprint_at, is_url, location
+from medwave.workflows.block_progress import OnProgress
 from medwave.workflows.neuron_page import write_neuron_page
 from medwave.workflows.options import ScoreOptions
 from medwave.workflows.options_neurons import ReconstructOptions
 from medwave.workflows.run_folder import MARK
 from medwave.workflows.score import ScoredFiles
-from medwave.workflows.segment import BlockProgress, Segmentation, no_fibre, parse_region, segment_into
+from medwave.workflows.segment import Segmentation, no_fibre, parse_region, segment_into
 from medwave.workflows.segment_store import MASK, PROBABILITY, RECORD
 from medwave.workflows.trace import (
     check_spacing,
@@ -96,7 +97,7 @@ def reconstruct(
     options: ReconstructOptions | None = None,
     command_line: str = "",
     on_stage: Callable[[str], None] | None = None,
-    on_progress: Callable[[BlockProgress], None] | None = None,
+    on_progress: OnProgress | None = None,
     workers: Workers | None = None,
     **changes: Any,
 ) -> Reconstruction:
@@ -181,12 +182,12 @@ def _traced(result: Segmentation, options: ReconstructOptions, workers: Workers 
     probability = absolute(result.probability)
     source: Source
     if options.trace_on == "probability":
-        source, threshold = VolumeSource(Stack(probability), "probability", start, shape), options.threshold
+        source, threshold = VolumeSource(Stack(probability), start, shape, "probability"), options.threshold
     else:
         background = float(result.record["intensities"]["center"])
         both, threshold = options.trace_on == "both", 0.0
         source = FibreSource(
-            stack_of(result.volume, options), probability, options.threshold, background, both, start, shape
+            stack_of(result.volume, options), start, shape, probability, options.threshold, background, both
         )
     how = trace_options(options, result.spacing_um, kind="probability", threshold=threshold)
     if how.roots is not None:

@@ -28,10 +28,10 @@ from medwave.workflows.batch import (
     run_items,
     write_table,
 )  # fmt: skip
+from medwave.workflows.block_progress import OnProgress
 from medwave.workflows.options_neurons import ReconstructOptions
 from medwave.workflows.reconstruct import reconstruct, request
 from medwave.workflows.run_folder import MARK, result_folder
-from medwave.workflows.segment import BlockProgress
 
 SUMMARY = "summary.csv"
 COLUMNS = (
@@ -122,7 +122,7 @@ def reconstruct_batch(
     command_line: str = "",
     on_item: Callable[[Item, int], None] | None = None,
     on_stage: Callable[[str], None] | None = None,
-    on_progress: Callable[[BlockProgress], None] | None = None,
+    on_progress: OnProgress | None = None,
     workers: Workers | None = None,
 ) -> list[ItemResult]:
     """Reconstruct volumes one after another; an item that fails is noted, and the next one begins.

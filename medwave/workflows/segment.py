@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -34,27 +33,12 @@ from medwave.scale import Workers
 from medwave.transforms.microscopy import EmptyVolumeError, IntensityScale, sampled_scale
 from medwave.volumes import LazyVolume, OmeZarrImage, open_stack
 from medwave.volumes.location import absolute, fingerprint_at, location
+from medwave.workflows.block_progress import BlockClock, BlockProgress, OnProgress
 from medwave.workflows.options_neurons import SegmentOptions
 from medwave.workflows.run_folder import MARK, result_folder
 from medwave.workflows.segment_cluster import mask_on, predict_on
 from medwave.workflows.segment_store import MASK, PROBABILITY, SegmentStore, as_bytes, keep_input, write_mask
 from medwave.workflows.segment_tasks import ShardWork, precision_there
-
-
-@dataclass(frozen=True)
-class BlockProgress:
-    """How far a segmentation is.
-
-    Attributes:
-        done, total: blocks, those of earlier runs included.
-        seconds_left: estimate from this run; None before its first block.
-        voxels_per_s: of this run so far; None before its first block, and where it runs in one process.
-    """
-
-    done: int
-    total: int
-    seconds_left: float | None
-    voxels_per_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -134,7 +118,7 @@ def segment(
     options: SegmentOptions | None = None,
     command_line: str = "",
     on_stage: Callable[[str], None] | None = None,
-    on_progress: Callable[[BlockProgress], None] | None = None,
+    on_progress: OnProgress | None = None,
     workers: Workers | None = None,
     **changes: Any,
 ) -> Segmentation:
@@ -168,7 +152,7 @@ def segment(
 
 def segment_into(
     output: Path, volume: StrPath, weights: StrPath | None, options: SegmentOptions,
-    on_stage: Callable[[str], None] | None, on_progress: Callable[[BlockProgress], None] | None,
+    on_stage: Callable[[str], None] | None, on_progress: OnProgress | None,
     workers: Workers | None = None,
 ) -> Segmentation:  # fmt: skip
     """As :func:`segment`, but ``run.json`` is left to the caller; that of an earlier run is taken away."""
@@ -339,29 +323,26 @@ def parse_region(text: str | None, shape: Triple) -> Box:
 
 def _predict(
     job: _Job, store: SegmentStore, image: OmeZarrImage, cubes: CubeCount,
-    on_progress: Callable[[BlockProgress], None] | None,
+    on_progress: OnProgress | None,
 ) -> None:  # fmt: skip
     """Write the blocks that are not finished yet."""
     left = [block for block in job.blocks if block.start not in store.finished]
-    began, total, how = time.monotonic(), len(job.blocks), job.options
-    if on_progress:
-        on_progress(BlockProgress(total - len(left), total, None))
+    how, before = job.options, len(job.blocks) - len(left)
+    clock = BlockClock(on_progress or (lambda _: None), len(job.blocks), before)
     predictor = FibrePredictor(job.model, job.scale, device=how.device, precision=how.precision)
     predicted = predict_fibres(
         predictor, job.plan, left, read=lambda box: job.volume.read(box.slices), shape=job.volume.shape,
         skip_empty=how.skip_empty, count=cubes,
     )  # fmt: skip
-    for n, (block, probability) in enumerate(predicted, 1):
+    for block, probability in predicted:
         image.write(block.slices, as_bytes(probability))
         store.finish(block)
-        if on_progress:
-            per_block = (time.monotonic() - began) / n
-            on_progress(BlockProgress(total - len(left) + n, total, per_block * (len(left) - n)))
+        clock.note()
 
 
 def _predict_on(
     workers: Workers, job: _Job, store: SegmentStore, image: OmeZarrImage, cubes: CubeCount,
-    on_progress: Callable[[BlockProgress], None] | None,
+    on_progress: OnProgress | None,
 ) -> None:  # fmt: skip
     """The same on a cluster."""
     work = ShardWork(

@@ -82,7 +82,7 @@ def trace_file(
         check_spacing(volume, spacing_um, options.units, warn)
         stage("trace")
         how = trace_options(options, spacing_um, kind=options.kind, threshold=options.threshold)
-        source = VolumeSource(stack, options.kind, (0, 0, 0), shape)
+        source = VolumeSource(stack, (0, 0, 0), shape, options.kind)
         tree = make_tree(source, Path(output), how, options.tracer, inputs=fingerprint_at(volume), workers=workers)
         stage("write")
         for text in doubts(tree, opened.read, shape):

@@ -10,10 +10,8 @@ them: parts of another job are thrown away.
 from __future__ import annotations
 
 import contextlib
-import functools
 import io
 import json
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -25,7 +23,6 @@ import numpy.typing as npt
 from medwave import __version__
 from medwave.core.errors import GeometryError, InputError, OutputError
 from medwave.core.files import json_text
-from medwave.core.threads import limited_threads
 from medwave.core.tree import Tree
 from medwave.cubes import Box
 from medwave.cubes.components import BlockLabels
@@ -35,26 +32,18 @@ from medwave.tracing import TraceOptions
 from medwave.tracing.blocks import GROUP_VOXELS, Part, block_voxels, group_pieces, group_voxels
 from medwave.tracing.foreground import Voxels, foreground_of
 from medwave.tracing.forest import assemble
-from medwave.tracing.grey import GreyScale, brightest_rank, check_finite, check_probabilities
+from medwave.tracing.grey import GreyScale
 from medwave.tracing.pieces import PieceTrees, large_pieces, merge_pieces, trace_pieces
-from medwave.tracing.ranks import DIGIT_BITS, all_values, digit_at, digit_counts, digits, values_of
 from medwave.tracing.roots import given_roots, nearest_voxels
-from medwave.tracing.tracer import GreyLevels, grey_levels, voxel_spacing
+from medwave.tracing.tracer import GreyLevels, voxel_spacing
 from medwave.tracing.voxels import VoxelsInTiles
 from medwave.volumes.location import absolute, location, put_bytes, put_json, reached, remove_store
-from medwave.workflows.trace_source import FibreSource, Source, block_size, is_stored
+from medwave.workflows.block_progress import OnProgress
+from medwave.workflows.trace_look import EVERYTHING, look_at
+from medwave.workflows.trace_source import Source, block_size, is_stored
+from medwave.workflows.trace_tasks import COLLECT, TRACE, Step, Tasks
 
 JOB = "job.json"
-
-_Run = Callable[[Callable[[Any], Any], Sequence[Any], str, int], Iterator[Any]]
-"""A function, its items, a name and the memory that a call needs: what it gives for each of them."""
-
-_BLOCK_BYTES = 1_500_000_000
-_GROUP_BYTES = 800_000_000 + 300 * 2 * GROUP_VOXELS
-
-
-_EVERYTHING = GreyLevels(0.0, 0.0)
-"""What is not 0 is fibre."""
 
 
 @dataclass(frozen=True)
@@ -65,16 +54,16 @@ class _Job:
     options: TraceOptions
     parts: str
     scale: GreyScale | None = None
-    levels: GreyLevels = _EVERYTHING
+    levels: GreyLevels = EVERYTHING
 
-    def file(self, name: str, number: int) -> Path:
+    def file(self, step: Step, number: int) -> Path:
         """Where a task leaves what it found."""
-        return location(self.parts) / f"{name}-{number:07d}.npz"
+        return location(self.parts) / f"{step.name}-{number:07d}.npz"
 
 
 def trace_source(
     source: Source, options: TraceOptions, parts: Path, *, inputs: Any, workers: Workers | None = None,
-    block: Triple | None = None, group_voxels: int = GROUP_VOXELS,
+    on_progress: OnProgress | None = None, block: Triple | None = None, group_voxels: int = GROUP_VOXELS,
 ) -> Tree:  # fmt: skip
     """Trace a volume.
 
@@ -85,6 +74,7 @@ def trace_source(
             to it.
         inputs: what tells whether the source is still the same, as plain values.
         workers: of a cluster, which then do the work.
+        on_progress: told how far each step of several tasks is.
         block: size of blocks, in place of one that suits the file.
         group_voxels: most foreground voxels that are traced together, but for larger pieces.
 
@@ -95,19 +85,19 @@ def trace_source(
         MedwaveError: as there; and when parts cannot be written, or the cluster goes away.
     """
     size = block or block_size(source)
-    job, run = _Job(source, options, absolute(parts)), functools.partial(_run, workers)
+    job, tasks = _Job(source, options, absolute(parts)), Tasks(workers, on_progress)
     _begin(parts, _pinned(job, inputs, size, group_voxels))
     with _unless_unusable(parts):
-        scale, levels = _look(run, job, size)
+        scale, levels = _look(tasks, job, size)
     job = replace(job, scale=scale, levels=levels)
     boxes = _with_foreground(job, size)
-    _do(run, _collect, [(job, number, box) for number, box in boxes.items()], job, "block", _BLOCK_BYTES)
+    _do(tasks, COLLECT, _collect, [(job, number, box) for number, box in boxes.items()], job)
     with _unless_unusable(parts):
         given, homes = _given(job, list(boxes))
         groups = group_pieces({number: _labels(job, number) for number in boxes}, options, homes, group_voxels)
     work = [(job, number, group, given) for number, group in enumerate(groups)]
-    _do(run, _trace_group, work, job, "trees", _GROUP_BYTES)
-    trees = merge_pieces([_load(job.file("trees", n), PieceTrees) for n in range(len(groups))] or [_NO_TREES])
+    _do(tasks, TRACE, _trace_group, work, job)
+    trees = merge_pieces([_load(job.file(TRACE, n), PieceTrees) for n in range(len(groups))] or [_NO_TREES])
     grey = VoxelsInTiles(lambda box: source.grey(_box(box), scale), source.shape)
     with _unless_unusable(parts):
         tree = assemble(trees, grey, voxel_spacing(options), options)
@@ -136,96 +126,23 @@ def _unless_unusable(parts: Path) -> Iterator[None]:
         raise
 
 
-def _do(run: _Run, function: Callable[[Any], None], items: Sequence[Any], job: _Job, name: str, memory: int) -> None:
+def _do(tasks: Tasks, step: Step, function: Callable[[Any], None], items: Sequence[Any], job: _Job) -> None:
     """Call a function on the items, whose second part is their number, that left no file yet."""
     there = {path.name for path in location(job.parts).iterdir()}
-    for _ in run(function, [item for item in items if job.file(name, item[1]).name not in there], name, memory):
+    left = [item for item in items if job.file(step, item[1]).name not in there]
+    for _ in tasks.run(step, function, left, before=len(items) - len(left)):
         pass
 
 
-# --- what is looked at first -----------------------------------------------------------------------------------------
-
-
-def _look(run: _Run, job: _Job, size: Triple) -> tuple[GreyScale, GreyLevels]:
+def _look(tasks: Tasks, job: _Job, size: Triple) -> tuple[GreyScale, GreyLevels]:
     """The grey scale of a volume and the levels of its trace; looked at once, or again where parts are not there."""
     path = location(job.parts) / "look.json"
     known = _read_json(path)
     if known is None:
-        scale, levels = _looked(run, job, size)
+        scale, levels = look_at(tasks, job.source, job.options, size)
         put_json(path, {"scale": asdict(scale), "levels": levels._asdict()})
         known = _read_json(path) or {}
     return GreyScale(**known["scale"]), GreyLevels(**known["levels"])
-
-
-def _looked(run: _Run, job: _Job, size: Triple) -> tuple[GreyScale, GreyLevels]:
-    source, dtype, share = job.source, job.source.dtype, job.source.top_share
-    looks, key = digits(dtype), 0
-    boxes, rest, others = _stored_boxes(source, size)
-    low, high, counts = _seen(run, source, boxes, 0, 0)
-    if rest is not None:
-        least, most, each = _see((source, rest, 0, 0))
-        low, high, counts = min(low, least), max(high, most), counts + others * each
-    voxels = int(counts.sum())
-    if share is not None:
-        key, rank = digit_at(counts, brightest_rank(voxels, share))
-        for look in range(1, looks):
-            more = _seen(run, source, boxes, key, look)[2]
-            more = more if rest is None else more + others * _see((source, rest, key, look))[2]
-            digit, rank = digit_at(more, rank)
-            key = key << DIGIT_BITS | digit
-    top = high if share is None else float(values_of(np.array([key]), dtype)[0])
-    if isinstance(source, FibreSource):
-        return source.scale(low, top), _EVERYTHING
-    scale = source.scale(low, top)
-    if source.kind == "probability" and scale.rule == "linear":
-        check_probabilities(dtype, low, high)
-    if looks == 1:
-        values = all_values(dtype)
-        grey = scale.grey(values.reshape(-1, 1, 1)).reshape(-1)
-        counts = np.bincount(grey, weights=counts[: len(values)], minlength=256).astype(np.int64)
-    else:
-        counts = np.zeros(256, np.int64)
-        for each in run(_count, [(source, box, scale) for box in boxes], "count", _BLOCK_BYTES):
-            counts += each
-        if rest is not None:
-            counts += others * _count((source, rest, scale))
-    return scale, grey_levels(scale, counts, job.options, most_voxels=voxels)
-
-
-def _stored_boxes(source: Source, size: Triple) -> tuple[list[Box], Box | None, int]:
-    """The blocks of which something is stored; of the others, which have one value, a voxel, and how many they have."""
-    boxes = CubePlan(source.shape).blocks(size)
-    there = is_stored(source.stack, source.start, source.shape, size)
-    absent = [box for box, stored in zip(boxes, there, strict=True) if not stored]
-    if not absent:
-        return boxes, None, 0
-    z, y, x = absent[0].start
-    stored_boxes = [box for box, stored in zip(boxes, there, strict=True) if stored]
-    return stored_boxes, Box((z, y, x), (z + 1, y + 1, x + 1)), sum(math.prod(box.shape) for box in absent)
-
-
-def _seen(
-    run: _Run, source: Source, boxes: Sequence[Box], known: int, looks: int
-) -> tuple[float, float, npt.NDArray[np.int64]]:  # fmt: skip
-    """Of all blocks what :func:`_see` gives of one."""
-    low, high, counts = np.inf, -np.inf, digit_counts(np.empty(0, source.dtype), known, looks)
-    for least, most, each in run(_see, [(source, box, known, looks) for box in boxes], "look", _BLOCK_BYTES):
-        low, high = min(low, least), max(high, most)
-        counts += each
-    return low, high, counts
-
-
-def _see(item: tuple[Source, Box, int, int]) -> tuple[float, float, npt.NDArray[np.int64]]:
-    """The smallest and the largest value of a block, and its counts of 16 bits."""
-    source, box, known, looks = item
-    values = source.values(box)
-    check_finite(values)
-    return float(values.min()), float(values.max()), digit_counts(values, known, looks)
-
-
-def _count(item: tuple[Source, Box, GreyScale]) -> npt.NDArray[np.int64]:
-    source, box, scale = item
-    return np.bincount(source.grey(box, scale).reshape(-1), minlength=256)
 
 
 # --- foreground ------------------------------------------------------------------------------------------------------
@@ -234,7 +151,7 @@ def _count(item: tuple[Source, Box, GreyScale]) -> npt.NDArray[np.int64]:
 def _collect(item: tuple[_Job, int, Box]) -> None:
     """Leave the foreground of a block."""
     job, number, box = item
-    path = job.file("block", number)
+    path = job.file(COLLECT, number)
     if path.exists() or job.scale is None:
         return
     scale, spacing = job.scale, voxel_spacing(job.options)
@@ -273,7 +190,7 @@ def _with_foreground(job: _Job, size: Triple) -> dict[int, Box]:
 
 
 def _labels(job: _Job, number: int) -> BlockLabels:
-    with _opened(job.file("block", number)) as arrays:
+    with _opened(job.file(COLLECT, number)) as arrays:
         return BlockLabels(**{each.name: arrays[f"labels_{each.name}"] for each in fields(BlockLabels)})
 
 
@@ -289,7 +206,7 @@ def _given(job: _Job, blocks: Sequence[int]) -> tuple[npt.NDArray[np.int64], lis
     nearest, distance = np.full(len(wanted), -1, np.int64), np.full(len(wanted), np.inf)
     home: list[tuple[int, int]] = [(-1, -1)] * len(wanted)
     for number in blocks:
-        with _opened(job.file("block", number)) as arrays:
+        with _opened(job.file(COLLECT, number)) as arrays:
             place, away, label = arrays["nearest"], arrays["distance"], arrays["nearest_label"]
         closer = (away < distance) | ((away == distance) & (place < nearest) & np.isfinite(away))
         for root in np.flatnonzero(closer):
@@ -303,7 +220,7 @@ def _given(job: _Job, blocks: Sequence[int]) -> tuple[npt.NDArray[np.int64], lis
 def _trace_group(item: tuple[_Job, int, Sequence[Part], npt.NDArray[np.int64]]) -> None:
     """Leave the trees of a group of pieces."""
     job, number, parts, given = item
-    path = job.file("trees", number)
+    path = job.file(TRACE, number)
     if path.exists():
         return
     voxels = group_voxels([(*_voxels(job, part.block), part.labels) for part in parts])
@@ -316,7 +233,7 @@ def _trace_group(item: tuple[_Job, int, Sequence[Part], npt.NDArray[np.int64]]) 
 
 
 def _voxels(job: _Job, block: int) -> tuple[Voxels, npt.NDArray[np.int32]]:
-    with _opened(job.file("block", block)) as arrays:
+    with _opened(job.file(COLLECT, block)) as arrays:
         return Voxels(*(arrays[name] for name in Voxels._fields)), arrays["label"]
 
 
@@ -326,33 +243,13 @@ _NO_TREES = PieceTrees(
 )  # fmt: skip
 
 
-# --- files and tasks -------------------------------------------------------------------------------------------------
+# --- files -----------------------------------------------------------------------------------------------------------
 
 
 def _pinned(job: _Job, inputs: Any, size: Triple, group_voxels: int) -> Any:
     """All that shapes the parts, as plain values."""
     pinned = {"medwave": __version__, "inputs": inputs, "source": asdict(job.source), "options": asdict(job.options)}
     return json.loads(json_text({**pinned, "block": size, "group_voxels": group_voxels}))
-
-
-def _run(
-    workers: Workers | None, function: Callable[[Any], Any], items: Sequence[Any], name: str, memory_bytes: int
-) -> Iterator[Any]:
-    """What a function gives for all items, in any order."""
-    if workers is None:
-        yield from map(function, items)
-        return
-    tasks = [(function, item, workers.threads) for item in items]
-    for done in workers.run(_task, tasks, memory_bytes=memory_bytes, name=name):
-        if done.error is not None:
-            raise done.error
-        yield done.result
-
-
-def _task(item: tuple[Callable[[Any], Any], Any, int]) -> Any:
-    function, each, threads = item
-    with limited_threads(threads):
-        return function(each)
 
 
 def _box(slices: tuple[slice, slice, slice]) -> Box:

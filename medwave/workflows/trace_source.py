@@ -67,24 +67,32 @@ def stacks() -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class VolumeSource:
-    """A volume, or a part of it, that is traced as it is.
-
-    Attributes:
-        stack: the volume.
-        kind: "image", "mask" or "probability".
-        start, shape: the part.
-    """
-
+class _PartOfStack:
     stack: Stack
-    kind: str
     start: Triple
     shape: Triple
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of :meth:`values`."""
+        """Of ``values``."""
         return self.stack.open().dtype
+
+    def _read(self, stack: Stack, box: Box) -> npt.NDArray[Any]:
+        z, y, x = (slice(a + s, b + s) for a, b, s in zip(box.start, box.stop, self.start, strict=True))
+        return stack.open().read((z, y, x))
+
+
+@dataclass(frozen=True)
+class VolumeSource(_PartOfStack):
+    """A volume, or a part of it, that is traced as it is.
+
+    Attributes:
+        stack: the volume.
+        start, shape: the part.
+        kind: "image", "mask" or "probability".
+    """
+
+    kind: str
 
     @property
     def top_share(self) -> float | None:
@@ -93,7 +101,7 @@ class VolumeSource:
 
     def values(self, box: Box) -> npt.NDArray[Any]:
         """The values of a box."""
-        return self.stack.open().read(_moved(box, self.start))
+        return self._read(self.stack, box)
 
     def scale(self, low: float, top: float) -> GreyScale:
         """From the smallest value and the one that :attr:`top_share` of all exceed."""
@@ -110,7 +118,7 @@ class VolumeSource:
 
 
 @dataclass(frozen=True)
-class FibreSource:
+class FibreSource(_PartOfStack):
     """Grey values above the background where a network found fibre, by themselves or with the probability; else 0.
 
     By themselves they are on a scale that :data:`~medwave.tracing.grey.BRIGHTEST_SHARE` of the voxels exceed; with the
@@ -118,25 +126,17 @@ class FibreSource:
 
     Attributes:
         stack: the image.
+        start, shape: the part.
         probability: OME-Zarr, 0 to 255.
         threshold: probability of fibre, 0 to 1.
         background: value of the image.
         both: with the probability.
-        start, shape: the part.
     """
 
-    stack: Stack
     probability: str
     threshold: float
     background: float
     both: bool
-    start: Triple
-    shape: Triple
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Of :meth:`values`."""
-        return self.stack.open().dtype
 
     @property
     def top_share(self) -> float:
@@ -145,7 +145,7 @@ class FibreSource:
 
     def values(self, box: Box) -> npt.NDArray[Any]:
         """Values of the image that tell its scale."""
-        image = self.stack.open().read(_moved(box, self.start))
+        image = self._read(self.stack, box)
         if self.both:
             return image
         kind = self.dtype.kind
@@ -162,7 +162,7 @@ class FibreSource:
         probability, inside = self._fibre(box)
         grey = np.zeros(probability.shape, np.uint8)
         if inside.any():
-            image = self.stack.open().read(_moved(box, self.start))[inside].astype(np.float64)
+            image = self._read(self.stack, box)[inside].astype(np.float64)
             seen = np.clip((image - scale.low) / (scale.high - scale.low), 0, 1)
             if self.both:
                 seen = np.sqrt(seen) * (probability[inside] / 255.0)
@@ -182,7 +182,7 @@ class FibreSource:
         return self.grey(everything, self.scale(0.0, float(np.partition(values, rank, axis=None)[rank])))
 
     def _fibre(self, box: Box) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
-        probability = Stack(self.probability).open().read(_moved(box, self.start))
+        probability = self._read(self.shown, box)
         return probability, probability > self.threshold * 255
 
 
@@ -223,8 +223,3 @@ def is_stored(stack: Stack, start: Triple, shape: Triple, size: Triple) -> npt.N
         last = [(s.stop - a - 1) // step + 1 for s, a, step in zip(box, start, size, strict=True)]
         there[tuple(slice(f, max(n, 0)) for f, n in zip(first, last, strict=True))] = True
     return there.reshape(-1)
-
-
-def _moved(box: Box, start: Triple) -> tuple[slice, slice, slice]:
-    z, y, x = (slice(a + s, b + s) for a, b, s in zip(box.start, box.stop, start, strict=True))
-    return z, y, x

@@ -18,6 +18,7 @@ from medwave.volumes import create_ome_zarr, write_swc
 from medwave.workflows import trace_blocks
 from medwave.workflows.trace_blocks import trace_source
 from medwave.workflows.trace_source import FibreSource, Stack, VolumeSource, is_stored, stacks
+from medwave.workflows.trace_tasks import COLLECT, TRACE, Tasks
 
 SHAPE = (30, 60, 90)
 BLOCKS = [(30, 60, 90), (13, 17, 90), (16, 21, 25)]
@@ -67,7 +68,7 @@ def somata(image):
 
 
 def by_blocks(stack, options, parts, size, shape=SHAPE, most=300, **more):
-    source = VolumeSource(stack, options.kind, (0, 0, 0), shape)
+    source = VolumeSource(stack, (0, 0, 0), shape, options.kind)
     return trace_source(source, options, parts, inputs={}, block=size, group_voxels=most, **more)
 
 
@@ -141,7 +142,7 @@ def test_blocks_that_a_store_lacks_have_its_fill_value(tmp_path, monkeypatch, fi
     array = zarr.create_array(path, shape=volume.shape, chunks=(8, 16, 16), dtype="uint16", fill_value=fill)
     array[:8, :16] = volume[:8, :16]
     options = TraceOptions(threshold=150.0 if fill == 200 else 60.0, cross_gaps=gaps, largest_foreground_share=1.0)
-    source = VolumeSource(Stack(path), "image", (0, 0, 0), volume.shape)
+    source = VolumeSource(Stack(path), (0, 0, 0), volume.shape, "image")
     with stacks():
         assert is_stored(source.stack, (0, 0, 0), volume.shape, (8, 16, 16)).sum() == 3
         assert is_stored(source.stack, (4, 8, 8), (8, 30, 40), (8, 16, 16)).tolist() == [True] * 3 + [False] * 3
@@ -184,7 +185,7 @@ def test_fibre_of_a_network_is_the_same_in_any_blocks(image, stack, tmp_path, bo
     probability = np.where(image > 100, 255 - image // 4, image * 3).astype(np.uint8)
     path = tmp_path / "p.ome.zarr"
     create_ome_zarr(path, SHAPE, np.uint8, chunks=(16, 32, 32)).write([slice(None)] * 3, probability)
-    source = FibreSource(stack, str(path), 0.5, 6.0, both, (2, 3, 4), (26, 50, 80))
+    source = FibreSource(stack, (2, 3, 4), (26, 50, 80), str(path), 0.5, 6.0, both)
     options = TraceOptions(kind="probability", threshold=0.0)
     whole = trace(source.whole(), options=options)
     for size in ((26, 50, 80), (7, 11, 80)):
@@ -263,17 +264,17 @@ def test_a_cluster_gives_the_same_tree(stack, image, workers, tmp_path):
 
 
 def test_a_worker_killed_while_it_traces_costs_nothing(stack, image, workers, tmp_path, monkeypatch):
-    options, killed, original = HOW["plain"], [], trace_blocks._run
+    options, killed, original = HOW["plain"], [], Tasks.run
 
-    def run(on, function, items, name, memory):
-        for done in original(on, function, items, name, memory):
-            if name in ("block", "trees") and name not in killed:
-                killed.append(name)
+    def run(tasks, step, function, items, *, before=0):
+        for done in original(tasks, step, function, items, before=before):
+            if step in (COLLECT, TRACE) and step.name not in killed:
+                killed.append(step.name)
                 pids = workers.client.run(os.getpid)
                 os.kill(pids[sorted(pids)[0]], signal.SIGKILL)
             yield done
 
-    monkeypatch.setattr(trace_blocks, "_run", run)
+    monkeypatch.setattr(Tasks, "run", run)
     tree = by_blocks(stack, options, tmp_path / "parts", (16, 30, 45), workers=workers)
     assert killed == ["block", "trees"]
     assert tree == trace(image, options=options)
