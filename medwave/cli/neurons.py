@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medwave.cli.options import CLUSTER, JSON, file_option, wants_table, with_options
-from medwave.cli.progress import command_line, progress, resumable, workers_of
+from medwave.cli.progress import block_progress, command_line, resumable, workers_of
 from medwave.workflows.options import ScoreOptions, SwcConvertOptions, SwcFixOptions, TraceFileOptions
 
 if TYPE_CHECKING:
     from medwave.core.tree import Tree
     from medwave.workflows.score import ScoredFiles
     from medwave.workflows.swc import CheckedFile
+    from medwave.workflows.trace_plan import TracePlan
 
 SWC_OUT = Annotated[Path, typer.Option("--output", "-o", help="SWC file to write.")]
 SWC_IN = Annotated[Path, typer.Argument(metavar="FILE", help="SWC or ESWC file.")]
@@ -35,6 +36,10 @@ def trace(
     report: file_option("--report", "Also write a page about the trace: HTML that opens from disk.") = None,
     gold: file_option("--gold", "SWC file of the true tree, shown and scored on the --report.") = None,
     cluster: CLUSTER = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what it takes: blocks, bytes that are read, and memory.")
+    ] = False,
+    json: JSON = None,
     *,
     options: TraceFileOptions,
 ) -> None:
@@ -42,12 +47,22 @@ def trace(
     from medwave.core.errors import InputError
     from medwave.workflows.trace import trace_file
 
+    if json is not None and not dry_run:
+        raise InputError("--json goes with --dry-run; what is traced is told by the --report and medwave swc check")
+    if dry_run:
+        from medwave.workflows.trace_plan import plan_trace
+
+        plan = plan_trace(volume, options=options)
+        if wants_table(plan.as_dict(), json):
+            _show_plan(volume, plan)
+        return
     if gold is not None and report is None:
         raise InputError("--gold is shown on the page; name it with --report, or use medwave score")
     warnings: list[str] = []
-    with resumable(), workers_of(cluster) as workers, progress() as (on_stage, _):
+    with resumable(), workers_of(cluster) as workers, block_progress() as (on_stage, on_progress):
         told: dict[str, Any] = {
-            "options": options, "on_stage": on_stage, "on_warning": warnings.append, "workers": workers,
+            "options": options, "on_stage": on_stage, "on_progress": on_progress, "on_warning": warnings.append,
+            "workers": workers,
         }  # fmt: skip
         if report is None:
             tree = trace_file(volume, output, **told)
@@ -137,6 +152,15 @@ def counts(tree: Tree, unit: str = "") -> str:
         f"{t.nodes} nodes, {t.tips} tips, {t.branches} branches, {t.roots} component{'s' * (t.roots != 1)}, "
         f"length {t.length:.1f} {unit}"
     ).rstrip()
+
+
+def _show_plan(volume: Path, plan: TracePlan) -> None:
+    """What a trace will take, a line per fact."""
+    typer.echo(f"volume: {volume}, {' x '.join(map(str, plan.shape))} voxels (z y x) to trace")
+    typer.echo(f"blocks: {plan.blocks}, {plan.stored_blocks} of them stored")
+    times = "once" if plan.looks == 1 else f"{plan.looks} times"
+    typer.echo(f"in: {plan.bytes_in / 1e9:.3g} GB read; grey values {times}, then the foreground")
+    typer.echo(f"memory: at most {plan.task_bytes / 1e9:.2g} GB for a task; joining trees takes more with more fibre")
 
 
 def _number(value: float, digits: int = 3) -> str:

@@ -59,7 +59,7 @@ def progress() -> Iterator[tuple[Callable[[str], None], Callable[[Any], None]]]:
 
 @contextlib.contextmanager
 def block_progress() -> Iterator[tuple[Callable[[str], None], Callable[[Any], None]]]:
-    """Callbacks for the name of each stage, and for each block of a segmentation: how many are done, time left."""
+    """Callbacks for the name of each stage, and for each block of its steps: how many are done, time left."""
     console = _console()
     if console is None:
         lines = _BlockLines()
@@ -155,18 +155,18 @@ def describe_blocks(at: Any) -> str:
     """Progress in words."""
     left = "" if at.seconds_left is None else f", about {_duration(at.seconds_left)} left"
     speed = "" if at.voxels_per_s is None else f", {at.voxels_per_s / 1e6:.3g} Mvoxel/s"
-    return f"segment, {at.done} of {at.total} blocks{speed}{left}"
+    return f"{at.step}, {at.done} of {at.total} {at.things}{speed}{left}"
 
 
 class _BlockLines:
-    """A plain line at the first and the last block, and otherwise one in half a minute at most."""
+    """A plain line at the first and the last block of each step, and otherwise one in half a minute at most."""
 
     def __init__(self) -> None:
-        self.last = -math.inf
+        self.last, self.step = -math.inf, ""
 
     def __call__(self, at: Any) -> None:
-        if at.done == at.total or time.monotonic() - self.last >= 30:
-            self.last = time.monotonic()
+        if at.step != self.step or at.done == at.total or time.monotonic() - self.last >= 30:
+            self.last, self.step = time.monotonic(), at.step
             typer.echo(f"medwave: {describe_blocks(at)}", err=True)
 
 

@@ -1,4 +1,4 @@
-"""One run at a time in a folder: a lock that ends with the process that holds it, however suddenly that dies."""
+"""One run at a time in a folder or on a file: a lock that ends with its process, however suddenly that dies."""
 
 from __future__ import annotations
 
@@ -22,8 +22,26 @@ def only_run_in(folder: Path) -> Iterator[None]:
     Raises:
         OutputError: when another run holds it, or the file cannot be made.
     """
-    path = folder / LOCK
-    descriptor = _held(path)
+    with _held(folder / LOCK, folder, "in this folder", "folder"):
+        yield
+
+
+@contextlib.contextmanager
+def only_run_on(file: Path) -> Iterator[None]:
+    """Let no other run make a file while the block runs; its folder exists.
+
+    The lock is on a file beside it, of its name with ``.lock``, as for :func:`only_run_in`.
+
+    Raises:
+        OutputError: when another run holds it, or the lock cannot be made.
+    """
+    with _held(file.with_name(f"{file.name}{LOCK}"), file, "on this file", "file"):
+        yield
+
+
+@contextlib.contextmanager
+def _held(path: Path, guarded: Path, where: str, kind: str) -> Iterator[None]:
+    descriptor = _descriptor(path, guarded, where, kind)
     try:
         yield
     finally:
@@ -31,12 +49,12 @@ def only_run_in(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _held(path: Path) -> int:
+def _descriptor(path: Path, guarded: Path, where: str, kind: str) -> int:
     while True:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another folder") from error
+            raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another {kind}") from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -44,7 +62,7 @@ def _held(path: Path) -> int:
             os.close(descriptor)
             who = f"process {holder}" if holder else "another process"
             raise OutputError(
-                f"{path.parent}: {who} is working in this folder; wait for it, or choose another output folder"
+                f"{guarded}: {who} is working {where}; wait for it, or choose another output {kind}"
             ) from None
         except OSError:  # a file system without locks: better none than no run at all
             return descriptor

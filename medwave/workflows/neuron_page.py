@@ -24,6 +24,7 @@ from medwave.tracing import crop, scale
 from medwave.volumes import open_stack, read_swc, read_swc_units
 from medwave.volumes.location import location
 from medwave.volumes.stack import Spacing
+from medwave.workflows.block_progress import OnProgress
 from medwave.workflows.options import TraceFileOptions
 from medwave.workflows.trace import check_output, trace_file
 
@@ -117,13 +118,14 @@ def trace_with_page(
     options: TraceFileOptions | None = None,
     command_line: str = "",
     on_stage: Callable[[str], None] = lambda _: None,
+    on_progress: OnProgress | None = None,
     on_warning: Callable[[str], None] = lambda _: None,
     workers: Workers | None = None,
 ) -> Tree:
     """Trace a volume as :func:`medwave.workflows.trace.trace_file` does, and write a page about it.
 
     Args:
-        volume, output, options, on_stage, on_warning: as there.
+        volume, output, options, on_stage, on_progress, on_warning: as there.
         page: the HTML file.
         gold: SWC file of the true tree, to show and to score against.
         command_line: the command that repeats the run, for the record.
@@ -140,7 +142,10 @@ def trace_with_page(
         on_warning(text)
 
     with clock.stage("trace"):
-        tree = trace_file(volume, output, options=options, on_stage=on_stage, on_warning=warn, workers=workers)
+        tree = trace_file(
+            volume, output, options=options, on_stage=on_stage, on_progress=on_progress, on_warning=warn,
+            workers=workers,
+        )  # fmt: skip
     on_stage("report")
     write_neuron_page(
         page, volume, tree, options=options, gold=gold, stages=clock.stages, warnings=warnings,

@@ -111,7 +111,7 @@ def reconstruct(
         options: all options; single ones can be given by name: ``reconstruct(v, o, units="um")``.
         command_line: the command that repeats the run, for the record.
         on_stage: told the name of each step when it begins.
-        on_progress: told about each block of the segmentation.
+        on_progress: told about each block of the segmentation, and how far each step of the trace is.
         workers: of a cluster, which then segment and trace, as for :func:`medwave.segment`.
 
     Raises:
@@ -135,7 +135,7 @@ def reconstruct(
     notes += result.warnings
     options = replace(options, precision=result.options.precision)
     with stage("trace"):
-        tree = _traced(result, options, workers)
+        tree = _traced(result, options, workers, on_progress)
     with stage("write"):
         notes += _doubts(result, tree, options)
         written = _written(result, tree, options)
@@ -176,7 +176,9 @@ def _check_fibre(result: Segmentation, options: ReconstructOptions) -> None:
         )
 
 
-def _traced(result: Segmentation, options: ReconstructOptions, workers: Workers | None) -> Tree:
+def _traced(
+    result: Segmentation, options: ReconstructOptions, workers: Workers | None, on_progress: OnProgress | None
+) -> Tree:
     """The tree in voxels of the region, of the probabilities or of the image within the mask."""
     start, shape = result.region.start, result.region.shape
     probability = absolute(result.probability)
@@ -196,7 +198,7 @@ def _traced(result: Segmentation, options: ReconstructOptions, workers: Workers 
     with stacks(), naming(result.volume):
         return make_tree(
             source, result.folder / TREE, how, options.tracer, inputs=inputs, workers=workers,
-            parts=result.probability.with_name(PARTS),
+            on_progress=on_progress, parts=result.probability.with_name(PARTS),
         )  # fmt: skip
 
 

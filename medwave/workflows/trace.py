@@ -20,6 +20,7 @@ import numpy.typing as npt
 from medwave import __version__
 from medwave.core.errors import GeometryError, InputError, OutputError
 from medwave.core.files import StrPath
+from medwave.core.locks import only_run_on
 from medwave.core.tree import Tree
 from medwave.cubes import Box
 from medwave.cubes.plan import Triple
@@ -29,6 +30,7 @@ from medwave.tracing.alignment import alignment_within
 from medwave.tracing.voxels import VoxelsInTiles
 from medwave.volumes import write_swc
 from medwave.volumes.location import absolute, fingerprint_at
+from medwave.workflows.block_progress import OnProgress
 from medwave.workflows.options import TraceFileOptions, TreeOptions, VolumeOptions
 from medwave.workflows.trace_blocks import trace_source
 from medwave.workflows.trace_source import Source, Stack, VolumeSource, stacks
@@ -49,6 +51,7 @@ def trace_file(
     *,
     options: TraceFileOptions | None = None,
     on_stage: Callable[[str], None] | None = None,
+    on_progress: OnProgress | None = None,
     on_warning: Callable[[str], None] | None = None,
     workers: Workers | None = None,
     **changes: Any,
@@ -62,6 +65,7 @@ def trace_file(
         output: the SWC file.
         options: all options; single ones can be given by name: ``trace_file(v, o, units="um")``.
         on_stage: told the name of each step when it begins.
+        on_progress: told how far each step of several blocks is.
         on_warning: told what a person should know; by default it becomes a Python warning.
         workers: of a cluster (:func:`medwave.scale.open_workers`), which then trace; all of them read the volume and
             write beside the output under the same names. The tree is the same.
@@ -70,7 +74,8 @@ def trace_file(
         The tree as written, in voxels of the volume or micrometres.
 
     Raises:
-        MedwaveError: one of its leaves, for an unusable volume, nothing to trace, or a file that cannot be written.
+        MedwaveError: one of its leaves, for an unusable volume, nothing to trace, or a file that cannot be written or
+            that another run is making.
     """
     options = replace(options or TraceFileOptions(), **changes)
     stage, warn = on_stage or _silent, on_warning or _python_warning
@@ -83,7 +88,10 @@ def trace_file(
         stage("trace")
         how = trace_options(options, spacing_um, kind=options.kind, threshold=options.threshold)
         source = VolumeSource(stack, (0, 0, 0), shape, options.kind)
-        tree = make_tree(source, Path(output), how, options.tracer, inputs=fingerprint_at(volume), workers=workers)
+        tree = make_tree(
+            source, Path(output), how, options.tracer, inputs=fingerprint_at(volume), workers=workers,
+            on_progress=on_progress,
+        )  # fmt: skip
         stage("write")
         for text in doubts(tree, opened.read, shape):
             warn(text)
@@ -110,25 +118,29 @@ def naming(volume: StrPath) -> Iterator[None]:
 
 def make_tree(
     source: Source, output: Path, how: TraceOptions, tracer: str, *, inputs: Any, workers: Workers | None = None,
-    parts: Path | None = None,
+    on_progress: OnProgress | None = None, parts: Path | None = None,
 ) -> Tree:  # fmt: skip
     """Trace a source, block by block by medwave, or as a whole by Vaa3D, whose files then lie beside the output.
 
     Args:
         inputs: what tells whether the source is still the same, as plain values.
         workers: of a cluster, for medwave.
+        on_progress: told how far each step of several blocks is, by medwave.
         parts: folder for what is finished, in place of one beside the output.
 
     Raises:
+        OutputError: when another run makes this tree.
         MedwaveError: as for :func:`medwave.workflows.trace_blocks.trace_source` and
             :func:`medwave.workflows.vaa3d.trace_with_vaa3d`.
     """
-    if tracer == "vaa3d":
-        whole = Box((0, 0, 0), source.shape)
-        check_memory(source, "trace it with medwave, which takes it in parts")
-        image = source.values(whole) if isinstance(source, VolumeSource) else source.whole()
-        return trace_with_vaa3d(image, output.with_name(f"{output.stem}_vaa3d"), how)
-    return trace_source(source, how, parts or output.with_name(f"{output.name}.parts"), inputs=inputs, workers=workers)
+    with only_run_on(output):
+        if tracer == "vaa3d":
+            whole = Box((0, 0, 0), source.shape)
+            check_memory(source, "trace it with medwave, which takes it in parts")
+            image = source.values(whole) if isinstance(source, VolumeSource) else source.whole()
+            return trace_with_vaa3d(image, output.with_name(f"{output.stem}_vaa3d"), how)
+        folder = parts or output.with_name(f"{output.name}.parts")
+        return trace_source(source, how, folder, inputs=inputs, workers=workers, on_progress=on_progress)
 
 
 def write_tree(

@@ -39,7 +39,7 @@ def look_at(tasks: Tasks, source: Source, options: TraceOptions, size: Triple) -
     """
     dtype, share = source.dtype, source.top_share
     looks, key = digits(dtype), 0
-    boxes, rest, others = _stored_boxes(source, size)
+    boxes, rest, others = stored_boxes(source, size)
     low, high, counts = _seen(tasks, source, boxes, 0, 0)
     if rest is not None:
         least, most, each = _see((source, rest, 0, 0))
@@ -71,7 +71,14 @@ def look_at(tasks: Tasks, source: Source, options: TraceOptions, size: Triple) -
     return scale, grey_levels(scale, counts, options, most_voxels=voxels)
 
 
-def _stored_boxes(source: Source, size: Triple) -> tuple[list[Box], Box | None, int]:
+def looks_at(source: Source) -> int:
+    """How often :func:`look_at` reads each block that is stored."""
+    looks = digits(source.dtype)
+    ranked = 1 if source.top_share is None else looks
+    return ranked if looks == 1 or isinstance(source, FibreSource) else ranked + 1
+
+
+def stored_boxes(source: Source, size: Triple) -> tuple[list[Box], Box | None, int]:
     """The blocks of which something is stored; of the others, which have one value, a voxel, and how many they have."""
     boxes = CubePlan(source.shape).blocks(size)
     there = is_stored(source.stack, source.start, source.shape, size)

@@ -11,8 +11,20 @@ from medwave.scale import Workers
 from medwave.tracing.blocks import GROUP_VOXELS
 from medwave.workflows.block_progress import BlockClock, OnProgress
 
-_BLOCK_BYTES = 1_500_000_000
-_GROUP_BYTES = 800_000_000 + 300 * 2 * GROUP_VOXELS
+_BLOCK_BYTES, _GROUP_BYTES = 1_500_000_000, 800_000_000 + 300 * 2 * GROUP_VOXELS
+_PROCESS_BYTES = 300_000_000
+_BYTES_PER_FOREGROUND_VOXEL = 300
+
+
+def most_bytes(block_voxels: int, itemsize: int, foreground_voxels: int) -> int:
+    """Memory of the largest task, libraries included.
+
+    Args:
+        block_voxels, itemsize: of a block, and bytes of its values.
+        foreground_voxels: of the volume, at most; those of a group are traced together.
+    """
+    group = _BYTES_PER_FOREGROUND_VOXEL * min(foreground_voxels, GROUP_VOXELS)
+    return _PROCESS_BYTES + max((4 + 4 * itemsize) * block_voxels, group)
 
 
 class Step(NamedTuple):

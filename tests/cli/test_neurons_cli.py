@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -243,3 +245,58 @@ def test_trace_with_a_report(medwave, files):
     done = medwave("trace", files / "image.tif", "-o", files / "t.swc", "--gold", files / "gold.swc")
     assert done.code == 2
     assert "--report" in done.err
+
+
+HOLD = "import sys, pathlib; from medwave.core.locks import only_run_on\n"
+HOLD += "with only_run_on(pathlib.Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+
+
+def test_two_traces_to_one_output_do_not_share_its_parts(medwave, files):
+    words = ("trace", files / "image.tif", "-o", files / "tree.swc", "--spacing", "1,1,1")
+    (files / "tree.swc.parts").mkdir()
+    (files / "tree.swc.parts" / "job.json").write_text("{}")  # another run's: would be thrown away
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(files / "tree.swc")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout.readline() == b"held\n"
+        before = listing(files)
+        done = medwave(*words)
+        assert done.code == 2
+        assert f"tree.swc: process {other.pid} is working on this file; wait for it" in done.errors[0]
+        assert listing(files) == before
+        assert medwave(*words[:3], files / "another.swc", *words[4:]).code == 0
+        other.kill()
+    assert medwave(*words).code == 0
+    assert sorted(path.name for path in files.iterdir()) == ["another.swc", "gold.swc", "image.tif", "tree.swc"]
+
+
+def test_a_trace_in_blocks_says_how_far_it_is(medwave, files, monkeypatch):
+    words = ("trace", files / "image.tif", "-o", files / "tree.swc", "--spacing", "1,1,1")
+    assert medwave(*words).err.splitlines() == ["medwave: trace", "medwave: write"]
+    whole = (files / "tree.swc").read_bytes()
+    monkeypatch.setattr("medwave.workflows.trace_source._WHOLE_VOXELS", 1000)
+    monkeypatch.setattr("medwave.workflows.trace_source._SLAB_VOXELS", 6 * 72 * 72)
+    assert medwave(*words).err.splitlines() == [
+        "medwave: trace",
+        "medwave: look at grey values, 0 of 4 blocks",
+        "medwave: look at grey values, 4 of 4 blocks, about 0 s left",
+        "medwave: collect foreground, 0 of 4 blocks",
+        "medwave: collect foreground, 4 of 4 blocks, about 0 s left",
+        "medwave: write",
+    ]
+    assert (files / "tree.swc").read_bytes() == whole
+
+
+def test_a_dry_run_of_a_trace_writes_nothing(medwave, files):
+    before = listing(files)
+    words = ("trace", files / "image.tif", "-o", files / "tree.swc")
+    done = medwave(*words, "--dry-run")
+    assert done.code == 0, done.err
+    facts = dict(line.split(": ", 1) for line in done.out.splitlines())
+    assert list(facts) == ["volume", "blocks", "in", "memory"]
+    assert facts["volume"].endswith("image.tif, 24 x 72 x 72 voxels (z y x) to trace")
+    assert facts["in"].startswith(f"{2 * 24 * 72 * 72 / 1e9:.3g} GB read; grey values once")
+    plan = json.loads(medwave(*words, "--dry-run", "--json", "-").out)
+    assert plan["bytes_in"] == 2 * 24 * 72 * 72
+    assert listing(files) == before
+    assert "--dry-run" in medwave(*words, "--json", "-").errors[0]

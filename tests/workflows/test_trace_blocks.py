@@ -247,6 +247,23 @@ def test_a_trace_that_was_stopped_goes_on_with_what_is_missing(stack, image, tmp
     assert not parts.exists()
 
 
+def test_how_far_a_trace_is_counts_what_an_earlier_run_left(stack, tmp_path, monkeypatch):
+    told = []
+    with monkeypatch.context() as patch:
+        patch.setattr(trace_blocks, "_trace_group", lambda item: 1 // 0)
+        with pytest.raises(ZeroDivisionError):
+            by_blocks(stack, HOW["plain"], tmp_path / "parts", (16, 30, 90), on_progress=told.append)
+    assert {(at.step, at.done, at.total) for at in told if at.things == "blocks"} == {
+        (step, done, 4) for step in ("look at grey values", "collect foreground") for done in range(5)
+    }
+    told.clear()
+    by_blocks(stack, HOW["plain"], tmp_path / "parts", (16, 30, 90), on_progress=told.append)
+    blocks, groups = ([at for at in told if at.things == things] for things in ("blocks", "groups of pieces"))
+    assert [(at.step, at.done, at.seconds_left) for at in blocks] == [("collect foreground", 4, None)]
+    assert [at.done for at in groups] == list(range(groups[0].total + 1))
+    assert groups[-1].seconds_left == 0
+
+
 def test_what_cannot_be_traced_leaves_nothing(stack, tmp_path):
     for wrong, words in (
         ({"threshold": 255.0}, "brightest"), ({"roots": ((0.0, 0.0, 89.0),), "threshold": 50.0}, "not within 10"),
