@@ -34,12 +34,12 @@ from _results import save, versions
 import medwave
 from medwave.core.geometry import Volume
 from medwave.engine.affine import align
-from medwave.engine.loops import CpuLoops, Loops
+from medwave.engine.loops import CpuLoops, Loops, loops_for
 from medwave.engine.torch_loops import TorchLoops
 from medwave.metrics import dice, folding
 from medwave.volumes import read_labels, read_volume
 from medwave.workflows.pair import WorkingPair, prepare_pair, resample_labels
-from medwave.workflows.register import LEVELS, loops_for
+from medwave.workflows.register import LEVELS
 
 PRESETS = ("balanced", "fast", "accurate")
 JOBS = (1, 2, 4)

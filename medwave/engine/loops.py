@@ -7,12 +7,14 @@ The operations come as compiled loops over numpy arrays (:class:`CpuLoops`), as 
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from medwave.core.errors import DeviceError
 from medwave.core.threads import run_slabs
 from medwave.engine.curve_kernels import LocalCurve
 from medwave.engine.lncc_kernels import LocalCorrelation
@@ -111,6 +113,31 @@ class CpuLoops:
 
     def compose(self, outer: FloatVolume, inner: FloatVolume, scale: float, out: FloatVolume) -> None:
         run_slabs(compose_scaled, outer.shape[1], outer, inner, np.float32(scale), out)
+
+
+def loops_for(device: str) -> Loops:
+    """The loops of the refinement for a device name.
+
+    Raises:
+        DeviceError: when torch does not know the device or does not see it.
+    """
+    if device == "cpu":
+        return CpuLoops()
+    import torch  # takes two seconds, which the CPU loops do without
+
+    try:
+        chosen = torch.device(device)
+        torch.zeros(1, device=chosen).item()  # a device may be known and still hold no values
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise DeviceError(f"device {device!r} is not usable here ({reason}); use --device cpu") from error
+    if chosen.type == "cuda" and importlib.util.find_spec("triton") is not None:
+        from medwave.engine.gpu_loops import TritonLoops
+
+        return TritonLoops(chosen)
+    from medwave.engine.torch_loops import TorchLoops
+
+    return TorchLoops(chosen)
 
 
 def metric_at(metric: str, factor: int) -> str:

@@ -8,7 +8,6 @@ grid, then the affine A. Moving points go back by ``p + u_inv(p)``, ``p = A^-1(y
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,14 +17,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from medwave.core.errors import DeviceError, GeometryError, InputError
+from medwave.core.errors import GeometryError, InputError
 from medwave.core.files import StrPath
 from medwave.core.geometry import Float64Array, Volume
 from medwave.core.memory import freed_memory_kept
 from medwave.core.provenance import Stage, StageClock
 from medwave.core.threads import limited_threads
 from medwave.engine.affine import AffineResult, align
-from medwave.engine.loops import CpuLoops, Level, Loops, level_for
+from medwave.engine.loops import Level, Loops, level_for, loops_for
 from medwave.engine.refine import Progress, Refinement, refine
 from medwave.engine.refine_terms import Channel
 from medwave.fields.inversion_kernel import invert_array
@@ -261,31 +260,6 @@ def _learned_start(weights: StrPath, options: RegisterOptions) -> Callable[..., 
     from medwave.workflows.learned_start import predicted_start
 
     return partial(predicted_start, open_network(weights, WiNet), device=options.device)
-
-
-def loops_for(device: str) -> Loops:
-    """The loops of the refinement for a device name.
-
-    Raises:
-        DeviceError: when torch does not know the device or does not see it.
-    """
-    if device == "cpu":
-        return CpuLoops()
-    import torch  # takes two seconds, which the CPU loops do without
-
-    try:
-        chosen = torch.device(device)
-        torch.zeros(1, device=chosen).item()  # a device may be known and still hold no values
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise DeviceError(f"device {device!r} is not usable here ({reason}); use --device cpu") from error
-    if chosen.type == "cuda" and importlib.util.find_spec("triton") is not None:
-        from medwave.engine.gpu_loops import TritonLoops
-
-        return TritonLoops(chosen)
-    from medwave.engine.torch_loops import TorchLoops
-
-    return TorchLoops(chosen)
 
 
 def _load(

@@ -97,8 +97,10 @@ def test_folds(shape):
     assert expected.any()
 
 
-@pytest.mark.parametrize(("radius", "fused"), [(1, 4), (2, 0), (2, 4), (4, 0)])
-@pytest.mark.parametrize("metric", ["lncc", "curve"])
+@pytest.mark.parametrize(
+    ("metric", "radius", "fused"),
+    [(m, r, f) for m in ("lncc", "curve") for r, f in ((1, 4), (2, 0), (2, 4), (4, 0))] + [("mi", 0, 0)],
+)
 def test_similarity_and_force(metric, radius, fused, monkeypatch):
     monkeypatch.setattr(gpu_loops, "FUSED_RADIUS", fused)
     fixed, warped, weight = image(seed=0), 0.5 * image(seed=0) + 0.5 * image(seed=1), image(seed=2)
@@ -140,7 +142,7 @@ def test_many_programs_march_as_one(monkeypatch):
     torch.testing.assert_close(*found, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("metric", ["lncc", "curve"])
+@pytest.mark.parametrize("metric", ["lncc", "curve", "mi"])
 def test_a_whole_refinement(metric):
     shape = (8, 9, 10)
     fixed, moving = image(shape, 0), image(shape, 1)

@@ -46,7 +46,9 @@ def test_kernels_in_the_interpreter(part: str) -> None:
     assert "skipped" not in done.stdout
 
 
-TYPES = {torch.float32: "*fp32", torch.float64: "*fp64", torch.int32: "*i32", torch.uint8: "*u8"}
+TYPES = {
+    torch.float32: "*fp32", torch.float64: "*fp64", torch.int32: "*i32", torch.uint8: "*u8", torch.int64: "*i64"
+}  # fmt: skip
 
 
 class Compiler:
@@ -87,18 +89,19 @@ class Compiler:
 
 @needs_triton
 @pytest.mark.slow
-@pytest.mark.parametrize("metric", ["lncc", "curve"])
+@pytest.mark.parametrize("metric", ["lncc", "curve", "mi"])
 def test_kernels_compile_without_a_gpu(metric: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from medwave.engine import gpu_curve, gpu_filters, gpu_lncc, gpu_run, gpu_sampling
+    from medwave.engine import gpu_curve, gpu_filters, gpu_lncc, gpu_mi, gpu_run, gpu_sampling
     from medwave.engine.gpu_loops import TritonLoops
     from medwave.engine.refine import CompositiveRun
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    forces = gpu_lncc if metric == "lncc" else gpu_curve
+    forces = {"lncc": gpu_lncc, "curve": gpu_curve, "mi": gpu_mi}[metric]
+    windows = ("moments", "coefficients", "force")
     compilers = []
     for module, names in (
         (gpu_filters, ("filter_rows", "smooth_field")), (gpu_sampling, ("warp", "compose", "folded", "advance")),
-        (forces, ("moments", "coefficients", "force")),
+        (forces, ("joint_histogram", "information", "force") if metric == "mi" else windows),
     ):  # fmt: skip
         for name in names:
             compilers.append(Compiler(getattr(module, name)))
@@ -147,7 +150,7 @@ def test_on_a_gpu_a_refinement_gives_the_numbers_of_the_compiled_loops(metric: s
 @needs_triton
 @needs_gpu
 @pytest.mark.parametrize("radius", [1, 2, 3, 4])
-@pytest.mark.parametrize("metric", ["lncc", "curve"])
+@pytest.mark.parametrize("metric", ["lncc", "curve", "mi"])
 def test_on_a_gpu_each_operation_agrees(metric: str, radius: int) -> None:
     from medwave.engine.gpu_loops import TritonLoops
 
