@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from medwave.reports import colours
 from medwave.reports.colours import FloatArray, UInt8Array
-from medwave.reports.foreground import finite, otsu_threshold, sample, smooth
+from medwave.reports.foreground import otsu_threshold
+from medwave.reports.grey_values import finite, sample, smooth
 from medwave.reports.sections import Section, Sections, enlarge, enlarge_labels, enlarge_part, letter
 
 Array = npt.NDArray[np.generic]

@@ -22,7 +22,8 @@ from PIL import Image, ImageDraw, ImageFont
 from medwave.core.geometry import Grid, Volume
 from medwave.core.orientation import canonical_axes
 from medwave.reports.colours import FloatArray, UInt8Array
-from medwave.reports.foreground import Foreground, finite
+from medwave.reports.foreground import Foreground
+from medwave.reports.grey_values import finite
 
 PLANES = (("axial", 2, 0, 1, "LRAP"), ("coronal", 1, 0, 2, "LRSI"), ("sagittal", 0, 1, 2, "PASI"))
 """Name, canonical axis that is cut, canonical axis of the columns, of the rows, letters left right top bottom."""

@@ -22,7 +22,7 @@ from medwave.core.files import write_text
 from medwave.core.geometry import Grid, Volume
 from medwave.reports import colours, figures
 from medwave.reports.colours import UInt8Array
-from medwave.reports.foreground import finite
+from medwave.reports.grey_values import finite
 from medwave.reports.page import ColourBar, Figure, Strip, colour_bar, picture, render
 from medwave.reports.sections import Sections
 from medwave.volumes import nifti_bytes

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from medwave.core.compiling import compile_in_turn
+from medwave.core.first_calls import compile_in_turn
 from medwave.core.threads import run_slabs
 from medwave.wavelets.backends import haar, kernels
 from medwave.wavelets.backends.plain import HALF_DTYPES

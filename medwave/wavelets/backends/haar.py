@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from medwave.core.compiling import compile_in_turn
+from medwave.core.first_calls import compile_in_turn
 from medwave.core.threads import run_slabs
 from medwave.wavelets.backends.lanes import (
     LANE_BYTES,

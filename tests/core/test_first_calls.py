@@ -19,7 +19,7 @@ def double(start, stop, x, out):
 PROGRAM = """
 import sys
 import numpy as np
-from medwave.core.compiling import compile_in_turn
+from medwave.core.first_calls import compile_in_turn
 from kernel_to_compile import double
 
 x = np.arange(6, dtype=sys.argv[1])
