@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from medwave.reports import colours
-from medwave.reports.image_plates import class_palette, percent, rgb
+from medwave.reports.image_plates import percent, rgb
 from medwave.reports.page import Figure, Strip, picture
 
 Array = npt.NDArray[np.floating | np.integer]
@@ -52,7 +52,7 @@ class ShownBoxes(NamedTuple):
 
 def box_figures(classes: Sequence[str], shown: Sequence[ShownBoxes]) -> list[Figure]:
     """Each image with its true boxes, the answer, and what is wrong with it, side by side."""
-    palette = [tuple(int(v) for v in colour) for colour in class_palette(len(classes))]
+    palette = [tuple(int(v) for v in colour) for colour in colours.told_apart(len(classes))]
     strips = []
     for each in shown:
         wrong, missed = each.taken < 0, each.missed

@@ -7,9 +7,12 @@ Conventions
 
 Source
     OKLab: B. Ottosson, "A perceptual color space for image processing", 2020, bottosson.github.io/posts/oklab.
+    Colour vision: G. M. Machado et al., IEEE TVCG 15:1291, 2009, doi 10.1109/TVCG.2009.113, severity 1.
 """
 
 from __future__ import annotations
+
+import functools
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +34,16 @@ _LMS_TO_RGB = np.array(
         [-0.0041960863, -0.7034186147, 1.7076147010],
     ]
 )
+
+_VISIONS = np.array(
+    [
+        np.eye(3),
+        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+        [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+    ]
+)
+"""What linear RGB becomes for people with all cones, and for those without long, middle or short ones."""
 
 
 def _table(*stops: tuple[float, float, float]) -> UInt8Array:
@@ -81,6 +94,42 @@ FOLD = (255, 0, 200)
 BLUE = (88, 184, 255)
 ORANGE = (255, 158, 44)
 CYAN = (120, 226, 240)
+
+
+def seen(colours: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """OKLab ``(4, n, 3)`` of sRGB colours ``(n, 3)`` as people see them who have all cones, or lack one kind."""
+    srgb = np.asarray(colours, dtype=np.float64) / 255
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    lms = np.clip(linear @ _VISIONS.transpose(0, 2, 1), 0, 1) @ np.linalg.inv(_LMS_TO_RGB).T
+    return np.cbrt(lms) @ np.linalg.inv(_LAB_TO_LMS).T
+
+
+@functools.cache
+def told_apart(count: int) -> UInt8Array:
+    """``(count, 3)`` bright colours that people with any colour vision tell apart, and from FOLD and ORANGE.
+
+    Each next one is the farthest, in the vision that sees least of it, from all before it and from these two. Hues
+    within 35 degrees of FOLD's are left to it.
+    """
+    levels = np.linspace(0, 255, 16).astype(np.uint8)
+    candidates = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3)
+    lab = seen(candidates)
+    lightness, chroma = lab[0, :, 0], np.hypot(lab[0, :, 1], lab[0, :, 2])
+    magenta = seen([FOLD])[0, 0, 1:]
+    turned = lab[0, :, 1:] @ magenta / (chroma * np.linalg.norm(magenta) + 1e-9)
+    usable = (lightness > 0.52) & (lightness < 0.93) & (chroma > 0.09) & (turned < np.cos(np.deg2rad(35)))
+    candidates, lab = candidates[usable], lab[:, usable]
+    away = np.min([_distance(lab, seen([colour])) for colour in (FOLD, ORANGE)], axis=0)
+    chosen = []
+    for _ in range(count):
+        chosen.append(int(np.argmax(away)))
+        away = np.minimum(away, _distance(lab, lab[:, chosen[-1:]]))
+    return candidates[chosen].reshape(count, 3)
+
+
+def _distance(lab: npt.NDArray[np.float64], one: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """How far colours are from one, in the vision that sees least of it."""
+    return np.linalg.norm(lab - one, axis=-1).min(axis=0)
 
 
 def css(colour: tuple[int, int, int]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -78,7 +77,7 @@ def shown_picture(image: ShownImage) -> Picture:
 
 def overlay_figures(classes: Sequence[str], overlays: Sequence[Overlay]) -> list[Figure]:
     """Each image, its true classes, the answer, and what is wrong, side by side."""
-    palette = class_palette(len(classes))
+    palette = colours.told_apart(len(classes))
     strips = []
     for each in overlays:
         base = rgb(each.pixels)
@@ -94,12 +93,6 @@ def overlay_figures(classes: Sequence[str], overlays: Sequence[Overlay]) -> list
     keys = [(colours.css(tuple(int(v) for v in palette[n])), name) for n, name in enumerate(classes)]
     text = "Images with the lowest mean IoU; pixels of unknown class are not painted."
     return [Figure("overlays", "Overlays", text, strips, keys=keys)]
-
-
-def class_palette(count: int) -> npt.NDArray[np.uint8]:
-    """A colour for each class ``(count, 3)``: hues apart by the golden angle at two lightnesses."""
-    shades = [colorsys.hls_to_rgb(n * 0.381966 % 1, (0.5, 0.68)[n % 2], 0.85) for n in range(count)]
-    return np.rint(255 * np.array(shades).reshape(count, 3)).astype(np.uint8)
 
 
 def _painted(

@@ -40,6 +40,32 @@ def test_tables_have_the_order_of_lightness_that_they_promise():
         assert tuple(table[128]) == pytest.approx((table[128, 0],) * 3, abs=8)
 
 
+def test_greys_look_grey_in_every_vision():
+    lab = colours.seen([[n, n, n] for n in (0, 60, 128, 255)])
+    assert np.abs(lab[..., 1:]).max() < 1e-3
+    np.testing.assert_allclose(lab[:, [0, 3], 0], [[0, 1]] * 4, atol=1e-4)
+
+
+def test_a_table_is_seen_as_it_was_made():
+    """The way from OKLab to sRGB and back; the ends of SEQUENTIAL are its first and last stop."""
+    lightness, a, b = colours.seen(colours.SEQUENTIAL[[0, 255]])[0].T
+    np.testing.assert_allclose(lightness, [0.16, 0.96], atol=0.004)
+    np.testing.assert_allclose(np.hypot(a, b), [0.03, 0.12], atol=0.004)
+    assert np.rad2deg(np.arctan2(b, a))[1] == pytest.approx(105, abs=2)
+
+
+@pytest.mark.parametrize(("count", "least"), [(4, 0.13), (10, 0.08), (32, 0.04)])
+def test_classes_are_told_apart_in_every_vision(count, least):
+    """From each other, and from the colours of what is wrong and missed."""
+    palette = colours.told_apart(count)
+    assert palette.shape == (count, 3)
+    np.testing.assert_array_equal(colours.told_apart(2), palette[:2])
+    lab = colours.seen(np.concatenate([palette, [colours.FOLD, colours.ORANGE]]))
+    apart = np.linalg.norm(lab[:, :, None] - lab[:, None], axis=-1)[:, :count]
+    apart[:, np.arange(count), np.arange(count)] = np.inf
+    assert apart.min() > least
+
+
 def test_colourise_and_paint_do_what_they_say():
     picture = np.array([[-5.0, 0.0], [5.0, np.nan]], dtype=np.float32)
     rgb = colours.colourise(picture, colours.DIVERGING_LIGHT, -5, 5)
