@@ -11,6 +11,7 @@ import base64
 import functools
 import io
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -19,6 +20,7 @@ from urllib.parse import quote
 
 import jinja2
 import numpy as np
+from markupsafe import Markup
 from PIL import Image
 
 from medwave.core.files import write_text
@@ -173,6 +175,13 @@ def measured(value: float | None, unit: str = "") -> str:
     return f"{value:.3f}".replace("-", "−") if value else "0"
 
 
+def breaking(name: str) -> Markup:
+    """A name that may break after ``/`` and ``_`` and before its endings, never within them (``.nii.gz``)."""
+    stem = re.sub(r"(\.[A-Za-z]\w*)+$", "", name)
+    parts = [*re.split(r"(?<=[/_])", stem), name[len(stem) :]]
+    return Markup("<wbr>").join(part for part in parts if part)
+
+
 def render(template: str, **content: object) -> str:
     """Fill a template of this package.
 
@@ -195,6 +204,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters["number"] = number
+    environment.filters["breaking"] = breaking
     environment.filters["href"] = lambda name: quote(str(name).replace("\\", "/"), errors="surrogateescape")
     return environment
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -37,7 +36,7 @@ def record_tables(
         rows = [[Cell(name), Cell(f.path, file=f.path), Cell(f.description, tone="muted")] for name, f in files.items()]
         tables.append(Table("Files", ("File", "Path", "What it is"), rows))
     if options:
-        rows = [[Cell(str(name)), Cell(_plain(value))] for name, value in options.items()]
+        rows = [[Cell(str(name)), Cell(plain(value))] for name, value in options.items()]
         tables.append(Table("Options", ("Option", "Value"), rows))
     if versions:
         rows = [[Cell(name), Cell(version)] for name, version in versions.items()]
@@ -68,10 +67,15 @@ def _megabytes(value: float | None) -> str:
     return number(None if value is None else round(value))
 
 
-def _plain(value: object) -> str:
-    if isinstance(value, str):
-        return value
-    try:
-        return json.dumps(value, default=str)
-    except (TypeError, ValueError):
-        return str(value)
+def plain(value: object) -> str:
+    """The value of an option as people write it: ``none``, ``yes`` and ``no``, lists with commas."""
+    if value is None or (isinstance(value, Mapping | list | tuple) and not value):
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return "; ".join(f"{name}: {plain(each)}" for name, each in value.items())
+    if isinstance(value, list | tuple):
+        inner = [f"({plain(each)})" if isinstance(each, list | tuple) else plain(each) for each in value]
+        return ", ".join(inner)
+    return str(value)

@@ -120,7 +120,7 @@ class Page(HTMLParser):
             self.rows.append([])
         if tag in ("td", "th"):
             self.rows[-1].append("")
-        if tag not in ("img", "meta", "link", "input", "br"):
+        if tag not in ("img", "meta", "link", "input", "br", "wbr"):
             self._open.append(tag)
 
     def handle_endtag(self, tag):

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from medwave.reports.colours import SEQUENTIAL
-from medwave.reports.page import Cell, Table, colour_bar, measured, number, picture
+from medwave.reports.page import Cell, Table, breaking, colour_bar, measured, number, picture
+from medwave.reports.run_tables import record_tables
 
 
 @pytest.mark.parametrize(
@@ -128,3 +129,28 @@ def test_a_picture_of_noise_is_embedded():
     shown = picture(noise, alt="noise", quality=94)
     assert len(shown.address) > 4 / 3 * 240 * 320
     assert (shown.width, shown.height) == (320, 240)
+
+
+@pytest.mark.parametrize(
+    ("name", "pieces"),
+    [
+        ("warped.nii.gz", ["warped", ".nii.gz"]),
+        ("transform/inverse_field.nii.gz", ["transform/", "inverse_", "field", ".nii.gz"]),
+        ("mask.ome.zarr", ["mask", ".ome.zarr"]),
+        ("a<b/v1.5_of", ["a&lt;b/", "v1.5_", "of"]),
+        ("", [""]),
+    ],
+)
+def test_names_break_between_their_parts(name, pieces):
+    assert str(breaking(name)) == "<wbr>".join(pieces)
+
+
+def test_options_are_written_as_people_do():
+    options = {
+        "seed": None, "roots": (), "deformable": True, "json": False, "levels": [8, 4], "region": [(0, 1), (2, 3)],
+        "rate": 0.5, "name": "null", "of": {"a": 1, "b": None},
+    }  # fmt: skip
+    (table,) = record_tables((), {}, options, {})
+    assert [row[1].text for row in table.cells] == [
+        "none", "none", "yes", "no", "8, 4", "(0, 1), (2, 3)", "0.5", "null", "a: 1; b: none",
+    ]  # fmt: skip
