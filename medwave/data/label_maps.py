@@ -27,7 +27,7 @@ from medwave.core.files import StrPath
 from medwave.core.geometry import Float64Array, Grid, Volume, transform_points
 from medwave.core.orientation import canonical_axes, reorient, reorient_grid
 from medwave.transforms.label_images import STRUCTURES, images_of_labels, random_contrast, strip_skull
-from medwave.transforms.smooth_fields import random_velocities
+from medwave.transforms.smooth_fields import on_device, random_velocities
 from medwave.transforms.synthetic import random_affine
 from medwave.volumes import read_labels
 
@@ -150,7 +150,7 @@ class LabelMapPairs(Dataset[Item]):
             raise InputError(f"a pair needs two label maps, got {len(maps)}")
         random_contrast(seed=0, kind=contrast)
         self.contrast = contrast
-        self.matrices, self.grids = common_space(maps), [m.grid for m in maps]
+        self.to_map = [np.linalg.inv(m.grid.affine) @ a for m, a in zip(maps, common_space(maps), strict=True)]
         self.length, self.size, self.spacing_mm, self.seed = length, size, spacing_mm, seed
         self.varied, self.strength = varied, strength
         self.device = torch.device(device)
@@ -191,7 +191,7 @@ class LabelMapPairs(Dataset[Item]):
 
     def _flags(self, share: float, pairs: int, rng: np.random.Generator) -> torch.Tensor:
         """``(2 pairs,)``, true for a share of the pairs."""
-        return torch.from_numpy(np.repeat(rng.random(pairs) < share, 2)).to(self.device)
+        return on_device(np.repeat(rng.random(pairs) < share, 2), self.device) > 0
 
     def _contrasts(self, rng: np.random.Generator) -> npt.NDArray[np.float32]:
         """Mean of each label ``(2, labels)`` in the fixed and in the moving image."""
@@ -202,9 +202,9 @@ class LabelMapPairs(Dataset[Item]):
     def _people(self, index: int, rng: np.random.Generator) -> tuple[int, int]:
         """Fixed and moving: drawn at random, or each ordered pair in turn where anatomy does not vary."""
         if self.varied:
-            fixed, moving = rng.choice(len(self.grids), 2, replace=False)
+            fixed, moving = rng.choice(len(self.to_map), 2, replace=False)
             return int(fixed), int(moving)
-        pairs = list(permutations(range(len(self.grids)), 2))
+        pairs = list(permutations(range(len(self.to_map)), 2))
         return pairs[index % len(pairs)]
 
     def _poses(self, rng: np.random.Generator) -> tuple[Float64Array, Float64Array]:
@@ -220,10 +220,7 @@ class LabelMapPairs(Dataset[Item]):
     ) -> torch.Tensor:
         """Label maps ``(2 pairs, D, H, W)`` of people ``(pairs, 2)`` on the grid of the items, nearest voxel."""
         poses = [pose for _ in people for pose in self._poses(rng)]
-        to_map = [
-            np.linalg.inv(self.grids[who].affine) @ self.matrices[who] @ pose @ self.grid.affine
-            for who, pose in zip(people.ravel(), poses, strict=True)
-        ]
+        to_map = [self.to_map[who] @ pose @ self.grid.affine for who, pose in zip(people.ravel(), poses, strict=True)]
         places = torch.zeros(len(poses), 3, *self.size, device=self.device)
         if self.varied:
             smoothness = rng.uniform(10.0, 25.0, len(poses)) / self.spacing_mm
@@ -237,8 +234,8 @@ class LabelMapPairs(Dataset[Item]):
         self, who: npt.NDArray[np.integer], to_map: npt.NDArray[np.float64], places: torch.Tensor
     ) -> torch.Tensor:
         """Labels of maps ``who`` at places ``(N, 3, D, H, W)`` that matrices ``(N, 4, 4)`` bring to their voxels."""
-        matrix = torch.as_tensor(to_map, dtype=torch.float32).to(self.device)
-        index = torch.as_tensor(who).to(self.device).view(-1, 1, 1, 1)
+        matrix = on_device(to_map, self.device)
+        index = on_device(who, self.device).long().view(-1, 1, 1, 1)
         inside = torch.ones((), dtype=torch.bool, device=self.device)
         for axis, n in enumerate(self.stack.shape[1:]):
             row = matrix[:, axis].view(-1, 4, 1, 1, 1)

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from medwave.core.errors import InputError
-from medwave.transforms.smooth_fields import smooth_noise
+from medwave.transforms.smooth_fields import on_device, smooth_noise
 from medwave.transforms.synthetic import Float32Array, Seed
 
 OUTSIDE_BRAIN = 100
@@ -109,14 +109,14 @@ def images_of_labels(
     count, device = len(labels), labels.device
 
     def each(values: npt.NDArray[np.floating]) -> Tensor:
-        return torch.as_tensor(values, dtype=torch.float32).to(device).view(count, 1, 1, 1)
+        return on_device(values, device).view(count, 1, 1, 1)
 
     def noise() -> Tensor:
         return torch.randn(labels.shape, generator=generator, device=device)
 
     tables = np.stack([means, rng.uniform(0.0, 0.08, means.shape)], axis=-1)
     place = labels.long() + torch.arange(count, device=device).view(count, 1, 1, 1) * means.shape[1]
-    level, spread = F.embedding(place, torch.as_tensor(tables, dtype=torch.float32).to(device).flatten(0, 1)).unbind(-1)
+    level, spread = F.embedding(place, on_device(tables, device).flatten(0, 1)).unbind(-1)
     image = _blur(level + spread * noise(), _blur_sigmas(count, rng))
     bias = smooth_noise(labels.shape[1:], np.full(count, _BIAS_SMOOTHNESS_MM / spacing_mm), generator, channels=1)[:, 0]
     bias -= bias.mean((1, 2, 3), keepdim=True)
@@ -141,12 +141,12 @@ def _blur_sigmas(count: int, rng: np.random.Generator) -> npt.NDArray[np.float64
     return sigmas
 
 
-def _blur(images: Tensor, sigmas: npt.NDArray[np.floating]) -> Tensor:
+def _blur(images: Tensor, sigmas: npt.NDArray[np.float64]) -> Tensor:
     """Separable Gaussians, ``(N, 3)`` voxels, borders repeated."""
-    taps = torch.arange(-_TAPS, _TAPS + 1)
-    sigma = torch.as_tensor(sigmas, dtype=torch.float32)[..., None]
-    kernels = torch.exp(-0.5 * (taps / sigma) ** 2) * (taps.abs() <= torch.ceil(2.5 * sigma))
-    kernels = (kernels / kernels.sum(-1, keepdim=True)).to(images.device)
+    taps = np.arange(-_TAPS, _TAPS + 1)
+    sigma = sigmas[..., None]
+    kernels = np.exp(-0.5 * (taps / sigma) ** 2) * (np.abs(taps) <= np.ceil(2.5 * sigma))
+    kernels = on_device(kernels / kernels.sum(-1, keepdims=True), images.device)
     for axis in range(3):
         n = images.shape[1 + axis]
         padding = [0, 0] * (2 - axis) + [_TAPS, _TAPS] + [0, 0] * axis

@@ -16,6 +16,12 @@ import torch
 from torch import Tensor
 
 
+def on_device(values: npt.ArrayLike, device: torch.device) -> Tensor:
+    """Float32 numbers of this process on a device, without waiting for what the device is doing."""
+    tensor = torch.as_tensor(np.asarray(values), dtype=torch.float32)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+
+
 def smooth_noise(
     shape: Sequence[int], sigma_voxels: npt.NDArray[np.floating], generator: torch.Generator, *, channels: int
 ) -> Tensor:
@@ -30,7 +36,7 @@ def smooth_noise(
     device, step = generator.device, float(np.min(sigma_voxels))
     reach = int(np.ceil(3 * np.max(sigma_voxels) / step))
     lattices = [torch.arange(-reach, int(np.ceil((n - 1) / step)) + reach + 1, device=device) * step for n in shape]
-    sigma = torch.as_tensor(sigma_voxels, dtype=torch.float32).to(device).view(-1, 1, 1)
+    sigma = on_device(sigma_voxels, device).view(-1, 1, 1)
     size = (len(sigma_voxels), channels, *(len(line) for line in lattices))
     noise = torch.randn(size, generator=generator, device=device)
     for axis, (n, line) in enumerate(zip(shape, lattices, strict=True)):
@@ -53,11 +59,11 @@ def random_velocities(
         generator: of the random numbers, on the device of the result.
     """
     field = smooth_noise(shape, sigma_voxels, generator, channels=3)
-    sigma = torch.as_tensor(sigma_voxels, dtype=torch.float32).to(field.device).view(-1, 1)
+    sigma = on_device(sigma_voxels, field.device).view(-1, 1)
     for axis, n in enumerate(shape):
         line = torch.arange(n, device=field.device)
         depth = torch.minimum(line, line.flip(0)) / sigma
         field *= (1 - torch.exp(-0.5 * depth**2)).view(len(field), 1, *(n if a == axis else 1 for a in range(3)))
     longest = field.square().sum(1).amax((1, 2, 3)).sqrt()
-    amplitude = torch.as_tensor(amplitude_voxels, dtype=torch.float32).to(field.device)
+    amplitude = on_device(amplitude_voxels, field.device)
     return field * (amplitude / longest.clamp_min(1e-12)).view(-1, 1, 1, 1, 1)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from medwave import fields
 from medwave.core.errors import GeometryError, InputError
 from medwave.models import WiNet, winet_diff
+from medwave.models.winet import dense_weight
 
 
 def pair(*shape, n=1, seed=0):
@@ -239,3 +240,10 @@ def test_pairs_that_do_not_fit_are_refused():
     ]:
         with pytest.raises(GeometryError, match="same shape"):
             model(moving, fixed)
+
+
+@pytest.mark.parametrize("outputs", [42, 21])
+def test_the_dense_form_of_a_convolution_of_bands_is_the_same_convolution(outputs):
+    weight, x = torch.randn(outputs, 6, 3, 3, 3, dtype=torch.float64), torch.randn(1, 42, 5, 6, 7, dtype=torch.float64)
+    grouped = torch.nn.functional.conv3d(x, weight, padding=1, groups=7)
+    torch.testing.assert_close(torch.nn.functional.conv3d(x, dense_weight(weight, 7), padding=1), grouped)
