@@ -11,16 +11,23 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 _pool: tuple[int, int, ThreadPoolExecutor] | None = None
 _limit = 0
+_each = threading.local()  # set in a thread that runs one item of many
 
 
 def thread_count() -> int:
     """How many threads loops take."""
+    if getattr(_each, "running", False):
+        return 1
     if torch := sys.modules.get("torch"):
         return int(torch.get_num_threads())
     if _limit:
@@ -60,9 +67,12 @@ def _executor(workers: int) -> ThreadPoolExecutor:
     return _pool[2]
 
 
-def run_slabs(kernel: Callable[..., None], length: int, *arguments: Any) -> None:
-    """Call ``kernel(start, stop, *arguments)`` over ``[0, length)``, split evenly among the threads."""
-    threads = min(thread_count(), length)
+def run_slabs(kernel: Callable[..., None], length: int, *arguments: Any, most: int | None = None) -> None:
+    """Call ``kernel(start, stop, *arguments)`` over ``[0, length)``, split evenly among the threads.
+
+    ``most`` bounds their number where there is little to do: to wake a thread costs a good part of a millisecond.
+    """
+    threads = min(thread_count(), length if most is None else min(length, most))
     if threads <= 1:
         kernel(0, length, *arguments)
         return
@@ -75,3 +85,26 @@ def run_slabs(kernel: Callable[..., None], length: int, *arguments: Any) -> None
         wait(jobs)  # also after an error: no loop may go on writing to arrays that the caller has taken back
     for job in jobs:
         job.result()
+
+
+def run_each(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """``function`` of each item, in their order, several at a time; loops within it take one thread then.
+
+    For work that is short and much alike: each thread takes every so many-th item.
+    """
+    threads = min(thread_count(), len(items))
+    if threads <= 1:
+        return [function(item) for item in items]
+
+    def share(first: int) -> list[R]:
+        _each.running = True
+        try:
+            return [function(item) for item in items[first::threads]]
+        finally:
+            _each.running = False
+
+    pool = _executor(threads)
+    jobs = [pool.submit(share, first) for first in range(threads)]
+    wait(jobs)
+    shares = [job.result() for job in jobs]
+    return [shares[n % threads][n // threads] for n in range(len(items))]

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from medwave.core.geometry import Float64Array, Grid, Volume
 from medwave.core.masks import grown
+from medwave.core.threads import run_each
 from medwave.engine.minimise import minimise
 from medwave.engine.mutual_information import MutualInformation, quantise
 from medwave.engine.pyramid import coarsen_to_spacing, foreground
@@ -228,9 +229,10 @@ def _search(similarity: MutualInformation, fixed: _Subject, moving: _Subject) ->
     scores = similarity.thinned(_RANKING_SAMPLES).values(starts)
     picked = _distinct_best(starts, scores, count=12, degrees=18.0)
     picked += [i for i in (0, 1) if i not in picked]  # the header's placement and orientation are always tried
-    tried = [_optimise(similarity, "rigid", starts[i], fixed, 8) for i in picked]
+    tried = run_each(lambda i: _optimise(similarity, "rigid", starts[i], fixed, 8), picked)
     leading = _leading(tried, count=6, share=0.5)
-    return [m for m, _ in _leading([_optimise(similarity, "rigid", m, fixed, 25) for m, _ in leading], 4, share=0.85)]
+    ended = run_each(lambda found: _optimise(similarity, "rigid", found[0], fixed, 25), leading)
+    return [m for m, _ in _leading(ended, 4, share=0.85)]
 
 
 def _leading(found: list[tuple[Float64Array, float]], count: int, share: float) -> list[tuple[Float64Array, float]]:
@@ -257,16 +259,15 @@ def align(
         start: 4x4 to begin from in place of the search, which then tries nothing else.
         exclude_fixed, exclude_moving: voxels to leave out (lesions), each of its image's shape.
     """
-    extent_mm = min(_extent_mm(v) for v in (fixed, moving))
-    scales = []
-    for steps, bins, margin, most in zip(_STEPS_ACROSS, _BINS, (1, 2, 3), _MOST_SAMPLES, strict=True):
-        f = _Subject.from_volume(fixed, extent_mm / steps, exclude_fixed)
-        m = _Subject.from_volume(moving, extent_mm / steps, exclude_moving)
-        scales.append((_similarity(f, m, bins, margin, most), f, m))
-    coarse, middle, fine = scales
+    fixed, moving = (Volume(np.asarray(v.data, dtype=np.float32), v.grid, v.name) for v in (fixed, moving))
+    extent_mm = min(run_each(_extent_mm, (fixed, moving)))
+    images = [(v, steps, e) for steps in _STEPS_ACROSS for v, e in ((fixed, exclude_fixed), (moving, exclude_moving))]
+    subjects = run_each(lambda image: _Subject.from_volume(image[0], extent_mm / image[1], image[2]), images)
+    scales = list(zip(subjects[::2], subjects[1::2], _BINS, (1, 2, 3), _MOST_SAMPLES, strict=True))
+    coarse, middle, fine = run_each(lambda scale: (_similarity(*scale), *scale[:2]), scales)
     starts = _search(*coarse) if start is None else [np.asarray(start, dtype=np.float64)]
     first = "rigid" if kind == "rigid" else "similarity"
-    refined = [_optimise(middle[0], first, s, middle[1], 30) for s in starts]
+    refined = run_each(lambda s: _optimise(middle[0], first, s, middle[1], 30), starts)
     matrix = max(refined, key=lambda pair: pair[1])[0]
     if kind == "affine":
         matrix, _ = _optimise(middle[0], "affine", matrix, middle[1], 40)

@@ -21,6 +21,7 @@ from medwave.core.compiler import compiler
 from medwave.core.threads import run_slabs
 
 _CHUNKS = 16
+_SAMPLES_PER_THREAD = 8192
 _compile = compiler(fastmath={"contract", "arcp", "nsz", "reassoc"}, error_model="numpy")
 
 
@@ -154,6 +155,11 @@ class MutualInformation:
     bins: int
     least_overlap: float = 0.5
 
+    @property
+    def _threads(self) -> int:
+        """As many as have enough to do."""
+        return max(1, len(self.points_mm) // _SAMPLES_PER_THREAD)
+
     @cached_property
     def _to_moving_voxels(self) -> npt.NDArray[np.float64]:
         return np.linalg.inv(self.moving_affine)
@@ -165,7 +171,7 @@ class MutualInformation:
         histograms = np.zeros((_CHUNKS, self.bins, self.bins))
         inside = np.zeros(_CHUNKS, dtype=np.int64)
         arguments = (self.points_mm, self.fixed_bins, self.moving, voxel_matrix, histograms, inside)
-        run_slabs(_joint_histogram, _CHUNKS, *arguments)
+        run_slabs(_joint_histogram, _CHUNKS, *arguments, most=self._threads)
         return histograms.sum(axis=0), float(inside.sum()) / len(self.points_mm)
 
     def thinned(self, most_samples: int) -> MutualInformation:
@@ -202,7 +208,7 @@ class MutualInformation:
         score, table = self._score(histogram, overlap)
         gradients = np.zeros((_CHUNKS, 3, 4))
         arguments = (self.points_mm, self.fixed_bins, self.moving, voxel_matrix, table, gradients)
-        run_slabs(_matrix_gradient, _CHUNKS, *arguments)
+        run_slabs(_matrix_gradient, _CHUNKS, *arguments, most=self._threads)
         return score, self._to_moving_voxels[:3, :3].T @ gradients.sum(axis=0)
 
     def _score(self, histogram: npt.NDArray[np.float64], overlap: float) -> tuple[float, npt.NDArray[np.float64]]:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from medwave.core.errors import InputError
 from medwave.core.geometry import Float64Array, Grid, Volume
 from medwave.core.orientation import canonical_axes, invert_axes, reorient, reorient_grid, reorient_vectors
-from medwave.core.threads import run_slabs
+from medwave.core.threads import run_each, run_slabs
 from medwave.engine.pyramid import coarsen, foreground
 from medwave.fields.kernels import nearest_through, warp_linear, warp_through
 
@@ -152,8 +152,7 @@ def prepare_pair(
         raise InputError(f"a working grid needs at least {LEAST_VOXELS} voxels, the limit is {most_voxels}")
     axes = canonical_axes(fixed.grid.affine)
     image = Volume(reorient(np.asarray(fixed.data, dtype=np.float32), *axes), reorient_grid(fixed.grid, *axes))
-    subject = Volume(_foreground_fast(image.data).astype(np.float32), image.grid)
-    moved_subject = Volume(_foreground_fast(np.asarray(moving.data, dtype=np.float32)).astype(np.float32), moving.grid)
+    subject, moved_subject = run_each(_subject, (image, moving))
     reach = resample(moved_subject, matrix, image.grid)
     grid, offset = _working_grid(image.grid, (subject.data > 0.5) | (reach > 0.5), most_voxels)
     identity = np.eye(4)
@@ -171,10 +170,12 @@ def prepare_pair(
         excluded |= weight & (resample(Volume(use_moving.astype(np.float32), moving.grid), matrix, grid) < 0.99)
     if not (weight & ~excluded & subject_on).any():
         raise InputError("no voxel of the fixed subject is left to compare: check masks and the initial alignment")
+    both = ((fixed_on, subject_on), (moving_on, moving_subject))
+    fixed_on, moving_on = run_each(lambda image: _normalised(*image), both)
     return WorkingPair(
         grid=grid,
-        fixed=_normalised(fixed_on, subject_on),
-        moving=_normalised(moving_on, moving_subject),
+        fixed=fixed_on,
+        moving=moving_on,
         weight=weight.astype(np.float32),
         excluded=excluded if excluded.any() else None,
         subject=subject_on,
@@ -190,6 +191,11 @@ def channel_on_grid(
     images = ((fixed, np.eye(4)), (moving, matrix))
     first, second = (resample(_not_finer(image, pair.grid), by, pair.grid) for image, by in images)
     return _normalised(first, pair.subject), _normalised(second, pair.subject)
+
+
+def _subject(image: Volume) -> Volume:
+    """Foreground of an image, 0 or 1 as float32."""
+    return Volume(_foreground_fast(np.asarray(image.data, dtype=np.float32)).astype(np.float32), image.grid)
 
 
 def _foreground_fast(data: FloatVolume) -> npt.NDArray[np.bool_]:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from medwave.core.threads import run_slabs
+from medwave.core.threads import limited_threads, run_each, run_slabs, thread_count
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_loops_may_be_run_from_several_threads_at_once(set_threads):
 FORK = """
 import os, time, warnings
 import numpy as np, torch
-from medwave.core.threads import run_slabs
+from medwave.core.threads import limited_threads, run_each, run_slabs, thread_count
 warnings.simplefilter("ignore")  # newer Pythons warn of threads at a fork: that is what is tried here
 def fill(start, stop, out):
     out[start:stop] = 7
@@ -153,3 +153,31 @@ def test_loops_count_threads_without_torch_and_registration_does_not_import_it()
     code = [sys.executable, "-c", WITHOUT_TORCH]
     done = subprocess.run(code, capture_output=True, text=True, timeout=120, env=environment)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 9])
+def test_each_item_once_in_order_with_loops_of_one_thread(threads):
+    with limited_threads(threads):
+        found = run_each(lambda item: (item, thread_count()), range(7))
+        assert found == [(item, 1) for item in range(7)]
+        assert thread_count() == threads
+        assert run_each(str, []) == []
+
+
+def test_an_item_alone_keeps_all_threads():
+    with limited_threads(3):
+        assert run_each(lambda _: thread_count(), ["one"]) == [3]
+
+
+def test_the_error_of_an_item_comes_through_and_threads_are_as_before():
+    with limited_threads(2):
+        with pytest.raises(ZeroDivisionError):
+            run_each(lambda item: 1 / item, [1, 0, 2])
+        assert run_each(lambda item: 2 * item, [1, 2, 3]) == [2, 4, 6]
+
+
+def test_little_work_takes_few_threads():
+    seen = []
+    with limited_threads(4):
+        run_slabs(lambda start, stop: seen.append((start, stop)), 16, most=2)
+    assert sorted(seen) == [(0, 8), (8, 16)]
