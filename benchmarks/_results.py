@@ -33,7 +33,7 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     commit = _commit()
-    return found | ({"medwave": f"{found['medwave']}+{commit}"} if commit else {})
+    return found | ({"medwave": f"{found.get('medwave', '')}+{commit}"} if commit else {})
 
 
 def write_request(folder: Path, request: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ import argparse
 import datetime
 import itertools
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable
@@ -38,11 +39,15 @@ from medwave.engine.loops import CpuLoops, Loops, loops_for
 from medwave.engine.torch_loops import TorchLoops
 from medwave.metrics import dice, folding
 from medwave.volumes import read_labels, read_volume
+from medwave.workflows.cohort import register_cohort
+from medwave.workflows.cohort_items import PairItem
+from medwave.workflows.options_cohort import CohortOptions
 from medwave.workflows.pair import WorkingPair, prepare_pair, resample_labels
 from medwave.workflows.register import LEVELS
 
 PRESETS = ("balanced", "fast", "accurate")
 JOBS = (1, 2, 4)
+WHOLE_JOBS = (1, 4, 8)
 _MOST_VOXELS = 12_000_000
 
 
@@ -125,11 +130,13 @@ class Bench:
             return
         first, loops = cases[0], self.loops[self.main]
         self.row("transfer", lambda: rows.bandwidth(self.device))
+        if self.main == "TritonLoops":
+            self.row("with graphs", lambda: self.graphs(first))
         fields: dict[str, np.ndarray] = {}
         self.row("cpu balanced", lambda: self.deformable(self.cpu, "balanced", [first], fields, 1))
         self.row("cpu fast", lambda: self.deformable(self.cpu, "fast", [first], fields, 1))
         for name, chosen in self.loops.items():
-            for preset in PRESETS:
+            for preset in PRESETS if name == self.main else PRESETS[:1]:
                 again = 3 if name == self.main else 1
                 use = cases if name == self.main and preset == "balanced" else [first]
                 self.row(
@@ -141,12 +148,14 @@ class Bench:
         self.row("whole", lambda: self.whole(cases[:2]))
         for jobs in JOBS:
             self.row(f"deformable, {jobs} at a time", lambda j=jobs: self.together(cases, j, False))
-        for jobs in JOBS:
+        for jobs in WHOLE_JOBS:
             self.row(f"whole command, {jobs} at a time", lambda j=jobs: self.together(cases, j, True))
-        if self.on_gpu and self.main == "TritonLoops":
+        if self.main == "TritonLoops":
             self.row("steps", lambda: rows.steps(first.pair, loops))
+        for jobs in self.options.batch:
+            self.row(f"medwave batch --jobs {jobs}", lambda j=jobs: self.batch(cases, j))
+        if self.main == "TritonLoops" and self.options.tuning:
             self.row("tuning", lambda: rows.tuning(first.pair, loops, self.synchronise))
-        self.row("cpu accurate", lambda: self.deformable(self.cpu, "accurate", [first], fields, 1))
 
     def cases(self) -> list[Case]:
         images = sorted(self.options.images.glob("*_T1_brain.nii.gz"))
@@ -197,11 +206,28 @@ class Bench:
         out |= {"seconds": float(np.median(seconds)), "slowest_s": max(seconds)}
         return out | {k: float(np.mean([s[k] for s in scores])) for k in scores[0]} | {"first_dice": scores[0]["dice"]}
 
+    def graphs(self, case: Case) -> dict[str, Any]:
+        """The deformable part with iterations launched kernel by kernel, and as recorded graphs: the same field."""
+        from medwave.engine import gpu_run
+
+        found: dict[str, Any] = {}
+        fields, recorded = [], False
+        try:
+            for gpu_run.GRAPHS in (False, True):
+                for _ in range(3):
+                    began = time.perf_counter()
+                    fields.append(rows.refined(case.pair, LEVELS["balanced"], self.loops[self.main], "lncc"))
+                    found["graphs_s" if gpu_run.GRAPHS else "kernels_s"] = time.perf_counter() - began
+            recorded = True
+        finally:
+            gpu_run.GRAPHS = recorded  # the rows that follow do without where a graph cannot be recorded
+        return found | {"same": bool((fields[0] == fields[-1]).all())}
+
     def whole(self, cases: list[Case]) -> dict[str, Any]:
         """medwave.register from files to everything but writing, by stage, on the device and on the CPU."""
         found: dict[str, Any] = {}
-        for device in (self.options.device, "cpu"):
-            for case in cases:
+        for device in dict.fromkeys((self.options.device, "cpu")):
+            for case in cases if device == self.options.device else cases[:1]:
                 began = time.perf_counter()
                 result = medwave.register(*case.files, device=device)
                 seconds = time.perf_counter() - began
@@ -217,10 +243,26 @@ class Bench:
             else:
                 rows.refined(case.pair, LEVELS["balanced"], self.loops[self.main], "lncc")
 
+        threads = torch.get_num_threads()
+        torch.set_num_threads(max(1, threads // jobs))
         began = time.perf_counter()
         with ThreadPoolExecutor(jobs) as pool:
             list(pool.map(work, cases))
         seconds = time.perf_counter() - began
+        torch.set_num_threads(threads)
+        return {"seconds": seconds, "pairs": len(cases), "pairs_per_s": len(cases) / seconds}
+
+    def batch(self, cases: list[Case], jobs: int) -> dict[str, Any]:
+        """Pairs per second of ``medwave batch``, with everything that it writes and the start of its processes."""
+        items = [PairItem(c.name.replace(":", "-"), {"fixed": c.files[0], "moving": c.files[1]}) for c in cases]
+        options = CohortOptions(device=self.options.device, jobs=jobs)
+        with tempfile.TemporaryDirectory() as folder:
+            began = time.perf_counter()
+            outcomes = register_cohort(items, folder, options=options)
+            seconds = time.perf_counter() - began
+        failed = [outcome.error for outcome in outcomes if outcome.error]
+        if failed:
+            raise RuntimeError(failed[0])
         return {"seconds": seconds, "pairs": len(cases), "pairs_per_s": len(cases) / seconds}
 
 
@@ -230,6 +272,8 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--pairs", type=int, default=8, help="ordered pairs, in the order of the names")
     parser.add_argument("--fireants", type=int, default=2, help="pairs that FireANTs registers too")
+    parser.add_argument("--batch", type=int, nargs="*", default=[1, 4], help="numbers of --jobs of medwave batch")
+    parser.add_argument("--tuning", action="store_true", help="also try other tiles and marches")
     parser.add_argument("--seconds", type=float, default=150.0, help="no row begins later than this")
     here = Path(__file__).resolve().parent / "results" / "registration_gpu.json"
     parser.add_argument("--output", type=Path, default=here)

@@ -31,9 +31,9 @@ from medwave.fields.filters import gaussian_taps
 FLOOR_VOLUMES = {"lncc": 42, "curve": 48}
 """Float32 volumes that an iteration reads and writes at least."""
 
-FUSED_RADIUS = 2
+FUSED_RADIUS = 1
 TILE = (8, 32)
-PROGRAMS = 1056
+PROGRAMS = 2112
 BLOCK = 512
 _WARPS = 4
 _MOST_ELEMENTS = 2**31

@@ -133,12 +133,16 @@ class TorchLoops:
         self.device = device
 
     def upload(self, array: npt.NDArray[np.float32]) -> Tensor:
-        return torch.from_numpy(np.array(array, dtype=np.float32, order="C")).to(self.device)
+        if self.device.type != "cuda":
+            return torch.from_numpy(np.array(array, dtype=np.float32, order="C")).to(self.device)
+        pinned = torch.empty(array.shape, dtype=torch.float32, pin_memory=True)  # kept by torch for the next time
+        pinned.numpy()[...] = array
+        return pinned.to(self.device, non_blocking=True)
 
     def download(self, array: Tensor) -> npt.NDArray[np.float32]:
         if array.device.type != "cuda":
             return array.cpu().numpy()
-        pinned = torch.empty(array.shape, dtype=array.dtype, pin_memory=True)  # which is written several times as fast
+        pinned = torch.empty(array.shape, dtype=array.dtype, pin_memory=True)
         return pinned.copy_(array).numpy()
 
     def empty(self, *shape: int) -> Tensor:
