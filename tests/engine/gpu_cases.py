@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from medwave.engine import gpu_loops
+from medwave.engine import gpu_loops, gpu_sampling
 from medwave.engine.gpu_loops import TritonLoops
-from medwave.engine.loops import CpuLoops, Level
+from medwave.engine.loops import CONVERGENCE, CpuLoops, Level, converged
 from medwave.engine.refine import refine
 from medwave.fields.kernels import determinants
 
@@ -131,14 +131,14 @@ def test_force_on_any_shape(shape):
 
 
 def test_many_programs_march_as_one(monkeypatch):
-    field = torch.from_numpy(noise(3, 9, 10, 20))
+    field = torch.from_numpy(noise(3, 5, 9, 10))
     loops, found = TritonLoops(torch.device("cpu")), []
-    for programs, tile in ((1, (16, 32)), (40, (4, 8))):
+    for programs, tile in ((1, (16, 16)), (8, (8, 8))):
         monkeypatch.setattr(gpu_loops, "PROGRAMS", programs)
         monkeypatch.setattr(gpu_loops, "TILE", tile)
         found.append(torch.empty_like(field))
-        loops.smooth(field, 0.7, found[-1])
-    assert gpu_loops.Tiling((9, 10, 20)).count > 20
+        loops.smooth(field, 0.37, found[-1])
+    assert gpu_loops.Tiling((5, 9, 10)).count == 8
     torch.testing.assert_close(*found, rtol=0, atol=1e-6)
 
 
@@ -148,11 +148,12 @@ def test_a_whole_refinement(metric):
     fixed, moving = image(shape, 0), image(shape, 1)
     excluded = np.zeros(shape, dtype=bool)
     excluded[:2, :2, :2] = True
-    levels = (Level(2, 3, 1.0, 0.45), Level(1, 2, 0.7, 0.37))
+    levels = (Level(2, 2, 1.0, 0.37), Level(1, 1, 0.7, 0.37))
     seen = []
-    plain = refine(fixed, moving, levels, metric=metric, excluded=excluded)
+    same = {"metric": metric, "excluded": excluded, "radius_voxels": 1}
+    plain = refine(fixed, moving, levels, **same)
     ours = {"loops": TritonLoops(torch.device("cpu")), "report": seen.append}
-    found = refine(fixed, moving, levels, metric=metric, excluded=excluded, **ours)
+    found = refine(fixed, moving, levels, **same, **ours)
     assert [len(h) for h in found.similarity] == [len(h) for h in plain.similarity]
     assert [p.similarity for p in seen] == [value for h in found.similarity for value in h]
     for ours, theirs in zip(found.similarity, plain.similarity, strict=True):
@@ -162,12 +163,40 @@ def test_a_whole_refinement(metric):
     assert np.linalg.norm(plain.displacement_voxels, axis=0).max() > 0.3
 
 
-def test_it_stops_where_the_compiled_loops_do():
-    """Convergence within a look, and images that cannot move: same number of iterations, same field."""
+@settings(deadline=None, max_examples=15)
+@given(st.lists(st.sampled_from([0.5, 0.50001, 0.5001, 0.501]), min_size=26, max_size=26), st.integers(0, 40))
+def test_it_stops_where_the_compiled_loops_do(values, still):
+    """By the test of convergence, or where nothing moves; then nothing changes any more."""
+    history, state, scale = torch.zeros(32, dtype=torch.float64), torch.zeros(8, dtype=torch.int32), torch.zeros(1)
+    expected: list[float] = []
+    for iteration, value in enumerate(values):
+        longest = torch.tensor([0.0, 0.0 if iteration == still else 4.0])
+        gpu_sampling.advance[(1,)](
+            torch.tensor([0.25, value - 0.25]).double(), 2, longest, 2, history, state, scale, 0.5,
+            WINDOW=CONVERGENCE[0], TOLERANCE=CONVERGENCE[1], LENGTH=32, BLOCK=16, num_warps=1,
+        )  # fmt: skip
+        stopped = bool(expected) and (converged(expected) or len(expected) > still)
+        expected += [] if stopped else [value]
+        assert state[0] == len(expected)
+        assert history[: len(expected)].tolist() == pytest.approx(expected, rel=1e-6)
+        assert iteration == still or scale.item() == 0.25
+    assert state[4] == (converged(expected) or len(expected) > still)
+
+
+def test_a_closed_gate_keeps_the_field():
+    loops, field = TritonLoops(torch.device("cpu")), torch.from_numpy(noise(3, *SHAPE))
+    out, longest = torch.ones_like(field), torch.zeros(gpu_loops.Tiling(SHAPE).count)
+    loops.smooth_gated(field, 0.37, out, torch.ones(1, dtype=torch.int32), longest, None)
+    assert (out == 1).all()
+    loops.smooth(field, 0.37, out)
+    assert longest.max().sqrt().item() == pytest.approx(loops.largest_length(out), rel=1e-6)
+
+
+def test_what_cannot_move_ends_at_once():
     shape = (4, 5, 6)
-    for fixed, moving in ((image(shape), image(shape)), (np.zeros(shape, np.float32), image(shape))):
-        level = (Level(1, 30, 0.4, 0.3),)
-        plain = refine(fixed, moving, level)
-        found = refine(fixed, moving, level, loops=TritonLoops(torch.device("cpu")))
-        assert len(found.similarity[0]) == len(plain.similarity[0]) < 30
-        np.testing.assert_allclose(found.displacement_voxels, plain.displacement_voxels, atol=0.02)
+    flat = np.zeros(shape, dtype=np.float32)
+    found = refine(
+        flat, image(shape), (Level(1, 3, 0.4, 0.3),), radius_voxels=1, loops=TritonLoops(torch.device("cpu"))
+    )
+    assert found.similarity == [[0.0]]
+    assert np.abs(found.displacement_voxels).max() == 0

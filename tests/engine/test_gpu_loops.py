@@ -28,8 +28,7 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CU
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "part",
-    ["smoothing or warping or composition or folds or march", "force and lncc or any_shape", "force and curve",
-     "whole or stops"],
+    ["smoothing or warping or composition or folds or march or stops or gate or move", "force", "whole"],
 )  # fmt: skip
 def test_kernels_in_the_interpreter(part: str) -> None:
     cases = Path(__file__).with_name("gpu_cases.py")

@@ -97,6 +97,24 @@ def test_similarity_and_force_agree(metric, radius):
     assert values[0] == pytest.approx(values[1], rel=1e-4)
 
 
+@pytest.mark.parametrize("factor", [1, 2, 4, 8])
+@pytest.mark.parametrize("shape", [SHAPE, (1, 3, 40)])
+def test_coarser_images_and_finer_fields_agree(shape, factor):
+    coarse, expected = on_both(lambda loops: loops.coarsen(loops.upload(image(0, shape)), factor))
+    np.testing.assert_allclose(coarse, expected, atol=1e-6)
+    field = noise(3, *coarse.shape)
+    np.testing.assert_allclose(*on_both(lambda loops: loops.enlarge(loops.upload(field), shape, factor)), atol=1e-5)
+
+
+def test_folds_are_smoothed_alike():
+    field = noise(3, *SHAPE, size=0.4)
+    one, other = on_both(lambda loops: loops.unfold(loops.upload(field)))
+    np.testing.assert_allclose(one, other, atol=1e-5)
+    assert np.abs(one - field).max() > 0.5
+    flat = noise(3, 1, 4, 5)
+    np.testing.assert_array_equal(*on_both(lambda loops: loops.unfold(loops.upload(flat))))
+
+
 # --- shapes ----------------------------------------------------------------------------------------------------------
 
 
