@@ -14,7 +14,11 @@ from medwave.engine.loops import Level, Loops
 from medwave.engine.refine import CompositiveRun, refine
 from medwave.workflows.pair import WorkingPair
 
-FIREANTS = {"scales": [4, 2, 1], "iterations": [200, 100, 25], "cc_kernel_size": 5, "smooth_grad_sigma": 1.0}
+FIREANTS = {
+    "CUMC12": {"iterations": [200, 100, 25], "cc_kernel_size": 5, "smooth_grad_sigma": 1.0},
+    "LPBA40": {"iterations": [200, 100, 50], "cc_kernel_size": 7, "smooth_grad_sigma": 2.0},
+}
+"""What its authors take for two sets of labelled brains, in their own scripts."""
 FLOOR_VOLUMES = 42
 """Float32 volumes that an iteration with local correlation reads and writes at least: see medwave.engine.gpu_loops."""
 
@@ -126,7 +130,9 @@ def tuning(pair: WorkingPair, loops: Any, synchronise: Callable[[], None]) -> di
     return found
 
 
-def fireants(cases: Sequence[Any], device: torch.device, synchronise: Callable[[], None]) -> dict[str, Any]:
+def fireants(
+    cases: Sequence[Any], device: torch.device, synchronise: Callable[[], None], settings: dict[str, Any]
+) -> dict[str, Any]:
     """FireANTs' greedy registration on the same images; its field in voxels, scored as ours is."""
     logging.disable(logging.WARNING)  # it tells each scale of each pair
     import SimpleITK as sitk
@@ -139,7 +145,7 @@ def fireants(cases: Sequence[Any], device: torch.device, synchronise: Callable[[
         )
         job = GreedyRegistration(
             fixed_images=fixed, moving_images=moving, loss_type="cc", deformation_type="compositive", optimizer="Adam",
-            optimizer_lr=0.5, progress_bar=False, **FIREANTS,
+            optimizer_lr=0.5, progress_bar=False, scales=[4, 2, 1], smooth_warp_sigma=0.5, **settings,
         )  # fmt: skip
         job.optimize()
         grid = job.get_warp_parameters(fixed, moving)["grid"].detach()[0]  # (D, H, W, 3), x first, in half boxes
@@ -157,7 +163,7 @@ def fireants(cases: Sequence[Any], device: torch.device, synchronise: Callable[[
         field = registered(case.pair)
         seconds.append(time.perf_counter() - began)
         scores.append(case.score(field))
-    found: dict[str, Any] = {"seconds": float(np.median(seconds)), "settings": str(FIREANTS)}
+    found: dict[str, Any] = {"seconds": float(np.median(seconds)), "settings": str(settings)}
     if device.type == "cuda":
         found["peak_gb"] = torch.cuda.max_memory_allocated(device) / 1e9
     return found | {k: float(np.mean([s[k] for s in scores])) for k in scores[0]} | {"first_dice": scores[0]["dice"]}
@@ -173,25 +179,40 @@ def brief(found: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def table(results: dict[str, Any]) -> str:
-    """The rows of the deformable part, as Markdown."""
-    lines = [
-        f"{results['gpu']}; {results['machine']['cpu']}, {results['machine']['cores']} cores; {results['date']}",
-        "",
-        "| | seconds | GPU memory, GB | Dice (first pair) | from the CPU's field, mean / largest, voxels | folds |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name, row in results["rows"].items():
-        if "dice" not in row:
-            continue
-        apart = f"{row['apart_mean_voxels']:.4f} / {row['apart_max_voxels']:.2f}" if "apart_mean_voxels" in row else ""
-        memory = f"{row['peak_gb']:.2f}" if "peak_gb" in row else ""
-        lines.append(
-            f"| {name} | {row['seconds']:.3f} | {memory} | {row['first_dice']:.4f} | {apart} | {row['folds']:.0f} |"
-        )
-    for name, row in results["rows"].items():
-        if "pairs_per_s" in row:
-            lines.append(
-                f"{name}: {row['pairs_per_s']:.2f} pairs per second ({row['seconds']:.2f} s for {row['pairs']})"
-            )
-    return "\n".join(lines)
+def markdown(results: dict[str, Any]) -> str:
+    """The rows as tables: the deformable part, its scales, the whole command by stage, and several pairs at once."""
+    rows, parts = results["rows"], [f"GPU: {results['gpu']}."]
+    scored = [
+        [name, f"{row['seconds']:.3f}", f"{row['peak_gb']:.2f}" if row.get("peak_gb", 0) > 0.01 else "",
+         f"{row['first_dice']:.4f}", f"{row['dice']:.4f}",
+         f"{row['apart_mean_voxels']:.5f} / {row['apart_max_voxels']:.3f}" if "apart_mean_voxels" in row else "",
+         f"{row['folds']:.0f}"]
+        for name, row in rows.items() if "dice" in row
+    ]  # fmt: skip
+    heads = ["deformable part", "s", "GPU memory, GB", "Dice, first pair", "Dice, all its pairs",
+             "from the CPU's field, mean / largest, voxels", "folds"]  # fmt: skip
+    parts.append(_table(heads, scored))
+    per_ms = rows.get("transfer", {}).get("copy_gb_s", 0)
+    scales = [
+        [name, "x".join(map(str, row["shape"])), row["iterations"], f"{row['ms']:.3f}",
+         f"{row['floor_mb'] / per_ms:.3f}" if per_ms else ""]
+        for name, row in rows.get("levels", {}).items() if isinstance(row, dict)
+    ]  # fmt: skip
+    parts.append(_table(["scale", "voxels", "iterations", "ms each", "floor, ms"], scales))
+    whole = {device: row for device, row in rows.get("whole", {}).items() if isinstance(row, dict)}
+    stages = [[device, *(f"{seconds:.2f}" for seconds in row.values())] for device, row in whole.items()]
+    if stages:
+        parts.append(_table(["medwave.register, s", *next(iter(whole.values()))], stages))
+    many = [
+        [name, f"{row['pairs_per_s']:.2f}", row["pairs"], f"{row['seconds']:.2f}"]
+        for name, row in rows.items() if "pairs_per_s" in row
+    ]  # fmt: skip
+    parts.append(_table(["several pairs", "pairs per s", "pairs", "s"], many))
+    return "\n\n".join(part for part in parts if part)
+
+
+def _table(heads: list[str], lines: list[list[Any]]) -> str:
+    if not lines:
+        return ""
+    marks = ["---", *["---:"] * (len(heads) - 1)]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in (heads, marks, *lines))

@@ -7,8 +7,8 @@ the order of their names. Each row is tried for itself: one that fails is noted 
 the script without a GPU (torch operators in place of Triton kernels). Everything is timed after a first run that
 compiles; the deformable part goes from images on the working grid, in memory of the host, to the field there.
 
-FireANTs runs as its authors show it for pairs of brains (greedy, cross-correlation over 5 voxels, scales 4, 2, 1 with
-200, 100, 25 iterations) on the same images from the same affine.
+FireANTs runs as its authors' scripts for labelled brains run it (greedy, cross-correlation, scales 4, 2, 1) on the same
+images from the same affine; without ``fireants_fused_ops``, which has to be compiled, unless it is there.
 """
 
 from __future__ import annotations
@@ -143,7 +143,8 @@ class Bench:
                     f"{name} {preset}", lambda c=chosen, p=preset, u=use, a=again: self.deformable(c, p, u, fields, a)
                 )
         self.row("curve", lambda: self.deformable(loops, "balanced", [first], fields, 2, metric="curve"))
-        self.row("fireants", lambda: rows.fireants(cases[: self.options.fireants], self.device, self.synchronise))
+        for name, settings in rows.FIREANTS.items() if self.options.fireants else ():
+            self.row(f"FireANTs as for {name}", lambda s=settings: self.fireants(cases, s))
         self.row("levels", lambda: rows.levels(first.pair, loops, LEVELS["balanced"], self.synchronise))
         self.row("whole", lambda: self.whole(cases[:2]))
         for jobs in JOBS:
@@ -223,6 +224,9 @@ class Bench:
             gpu_run.GRAPHS = recorded  # the rows that follow do without where a graph cannot be recorded
         return found | {"same": bool((fields[0] == fields[-1]).all())}
 
+    def fireants(self, cases: list[Case], settings: dict[str, Any]) -> dict[str, Any]:
+        return rows.fireants(cases[: self.options.fireants], self.device, self.synchronise, settings)
+
     def whole(self, cases: list[Case]) -> dict[str, Any]:
         """medwave.register from files to everything but writing, by stage, on the device and on the CPU."""
         found: dict[str, Any] = {}
@@ -275,14 +279,15 @@ def main() -> None:
     parser.add_argument("--batch", type=int, nargs="*", default=[1, 4], help="numbers of --jobs of medwave batch")
     parser.add_argument("--tuning", action="store_true", help="also try other tiles and marches")
     parser.add_argument("--seconds", type=float, default=150.0, help="no row begins later than this")
-    here = Path(__file__).resolve().parent / "results" / "registration_gpu.json"
+    today = datetime.date.today().isoformat()
+    here = Path(__file__).resolve().parent / "results" / f"registration_gpu-{today}.json"
     parser.add_argument("--output", type=Path, default=here)
     options = parser.parse_args()
     if options.device != "cpu" and not torch.cuda.is_available():
         sys.exit("registration_gpu: torch sees no CUDA device here; --device cpu tries the script without one")
     bench = Bench(options)
     bench.run()
-    print(rows.table(bench.results))
+    print(rows.markdown(bench.results))
 
 
 if __name__ == "__main__":

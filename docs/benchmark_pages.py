@@ -202,6 +202,13 @@ PAGES: dict[str, tuple[str, str, Callable[[Results], str]]] = {
         "--methods medwave-command-fast,greedy`.",
         _by_markdown("_registration_table"),
     ),
+    "registration_gpu": (
+        "Registration on a GPU",
+        "The refinement as Triton kernels beside the CPU's loops, torch operators and FireANTs, on the same images "
+        "from the same affine, and the whole command with `--device cuda`: `python benchmarks/registration_gpu.py --images "
+        "FOLDER`. The floor of an iteration is what it must read and write, at the speed of a copy.",
+        _by_markdown("_registration_gpu_rows"),
+    ),
     "contrasts": (
         "Registration across contrasts",
         "The T1 of a head against its T1, T2 and FLAIR, and against itself in the contrast of the other two, under a "

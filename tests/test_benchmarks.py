@@ -199,3 +199,24 @@ def test_an_error_is_told_beside_what_the_scans_were_apart_before() -> None:
     assert row["error_mm"] == pytest.approx(1.0, abs=0.15)
     assert row["apart_mm"] == pytest.approx(1.0, abs=0.15)
     assert row["repeated_mm"] < 0.15
+
+
+def test_rows_of_the_gpu_become_tables_and_what_failed_is_left_out() -> None:
+    rows = import_module("_registration_gpu_rows")
+    scored = {"seconds": 0.1, "dice": 0.61, "first_dice": 0.6, "folds": 0.0}
+    text = rows.markdown({
+        "gpu": "a card",
+        "rows": {
+            "transfer": {"copy_gb_s": 2000.0},
+            "kernels": scored | {"peak_gb": 0.5, "apart_mean_voxels": 0.001, "apart_max_voxels": 0.02},
+            "FireANTs": {"error": "ModuleNotFoundError"},
+            "levels": {"1/1": {"shape": [4, 5, 6], "iterations": 3, "ms": 0.9, "floor_mb": 800.0}, "row_s": 1.0},
+            "whole": {"cuda": {"seconds": 0.8, "affine": 0.3}, "row_s": 2.0},
+            "2 at a time": {"seconds": 4.0, "pairs": 8, "pairs_per_s": 2.0},
+        },
+    })  # fmt: skip
+    assert "| kernels | 0.100 | 0.50 | 0.6000 | 0.6100 | 0.00100 / 0.020 | 0 |" in text
+    assert "| 1/1 | 4x5x6 | 3 | 0.900 | 0.400 |" in text
+    assert "| cuda | 0.80 | 0.30 |" in text
+    assert "| 2 at a time | 2.00 | 8 | 4.00 |" in text
+    assert "FireANTs" not in text
