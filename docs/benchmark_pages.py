@@ -205,8 +205,8 @@ PAGES: dict[str, tuple[str, str, Callable[[Results], str]]] = {
     "registration_gpu": (
         "Registration on a GPU",
         "The refinement as Triton kernels beside the CPU's loops, torch operators and FireANTs, on the same images "
-        "from the same affine, and the whole command with `--device cuda`: `python benchmarks/registration_gpu.py --images "
-        "FOLDER`. The floor of an iteration is what it must read and write, at the speed of a copy.",
+        "from the same affine, and the whole command with `--device cuda`: `python benchmarks/registration_gpu.py "
+        "--images FOLDER`. The floor of an iteration is what it must read and write, at the speed of a copy.",
         _by_markdown("_registration_gpu_rows"),
     ),
     "contrasts": (
