@@ -22,9 +22,8 @@ import torch
 from torch import Tensor
 
 from medwave.core.errors import InputError
-from medwave.engine import gpu_curve, gpu_filters, gpu_lncc, gpu_mi, gpu_sampling
+from medwave.engine import gpu_curve, gpu_filters, gpu_lncc, gpu_sampling
 from medwave.engine.loops import Similarity
-from medwave.engine.mi_force import BINS
 from medwave.engine.torch_loops import TorchLoops
 from medwave.fields.filters import gaussian_taps
 
@@ -70,6 +69,8 @@ class _Windows:
 
     kernels: Any
     products: int
+    recorded = False
+    """Whether iterations are started as a recorded graph: where that was seen on a GPU to give the same numbers."""
 
     def __init__(self, loops: TritonLoops, fixed: Tensor, weight: Tensor, radius: int, kept: int, *more: float) -> None:
         self.loops, self.fixed, self.weight, self.radius = loops, fixed, weight, radius
@@ -114,7 +115,7 @@ class _Windows:
 class LocalCorrelation(_Windows):
     """See :class:`medwave.engine.lncc_kernels.LocalCorrelation`."""
 
-    kernels, products = gpu_lncc, 3
+    kernels, products, recorded = gpu_lncc, 3, True
 
     def __init__(self, loops: TritonLoops, fixed: Tensor, weight: Tensor, radius: int, epsilon: float = 1e-7) -> None:
         self.steady = epsilon * float((2 * radius + 1) ** 6)
@@ -134,41 +135,10 @@ class LocalCurve(_Windows):
         super().__init__(loops, fixed, weight, radius, 5, ridge * count)
 
 
-class GlobalMutualInformation:
-    """See :class:`medwave.engine.mi_force.GlobalMutualInformation`."""
-
-    total_weight = 1.0
-
-    def __init__(self, fixed: Tensor, weight: Tensor) -> None:
-        self.tiling, self.weight = Tiling(fixed.shape), weight
-        self.bins = (fixed.clamp(0, 1) * (BINS - 4)).round().to(torch.uint8)
-        shape = (gpu_mi.SIDE, gpu_mi.SIDE)
-        self.histograms = torch.zeros((gpu_mi.COPIES, *shape), dtype=torch.int64, device=fixed.device)
-        self.table = torch.empty(shape, device=fixed.device)
-        self.partial = torch.empty(1, dtype=torch.float64, device=fixed.device)
-
-    def enqueue(self, warped: Tensor, out: Tensor) -> None:
-        """Write the force into ``out`` and the mutual information into ``partial``, without waiting."""
-        tiling, side = self.tiling, {"SIDE": gpu_mi.SIDE}
-        gpu_mi.joint_histogram[(tiling.blocks,)](
-            self.bins, warped, self.weight, self.histograms, tiling.voxels, BINS=BINS, COPIES=gpu_mi.COPIES, **side,
-            **tiling.block,
-        )  # fmt: skip
-        gpu_mi.information[(1,)](self.histograms, self.table, self.partial, COPIES=gpu_mi.COPIES, **side, num_warps=8)
-        gpu_mi.force[(tiling.blocks,)](
-            self.bins, warped, self.weight, self.table, out, *tiling.size, BINS=BINS, **side, **tiling.block
-        )
-
-    def force(self, warped: Tensor, out: Tensor) -> float:
-        with torch.cuda.device_of(warped):
-            self.enqueue(warped, out)
-        return float(self.partial)
-
-
 class TritonLoops(TorchLoops):
     """The operations of :class:`medwave.engine.loops.Loops` on one CUDA device.
 
-    What is needed once per scale is left to torch (:class:`TorchLoops`).
+    What is needed once per scale, and mutual information, is left to torch (:class:`TorchLoops`).
 
     Raises:
         InputError: for arrays of 2^31 elements or more.
@@ -189,7 +159,7 @@ class TritonLoops(TorchLoops):
                 return LocalCorrelation(self, fixed, weight, radius)
             if metric == "curve":
                 return LocalCurve(self, fixed, weight, radius)
-            return GlobalMutualInformation(fixed, weight)
+        return super().similarity(metric, fixed, weight, radius)
 
     def warp(self, image: Tensor, field: Tensor, out: Tensor) -> None:
         tiling = Tiling(out.shape)

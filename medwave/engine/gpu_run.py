@@ -39,7 +39,7 @@ def iterate(run: CompositiveRun, field: Tensor, report: Callable[[int, float], A
         history: list[float] = []
         once = queue.iteration
         for iteration in range(level.iterations):
-            if iteration == 1 and GRAPHS and field.is_cuda:
+            if iteration == 1 and GRAPHS and similarity.recorded and field.is_cuda:
                 once = queue.recorded()
             once()
             if (iteration + 1) % LOOK and iteration + 1 < level.iterations:

@@ -88,19 +88,18 @@ class Compiler:
 
 @needs_triton
 @pytest.mark.slow
-@pytest.mark.parametrize("metric", ["lncc", "curve", "mi"])
+@pytest.mark.parametrize("metric", ["lncc", "curve"])
 def test_kernels_compile_without_a_gpu(metric: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from medwave.engine import gpu_curve, gpu_filters, gpu_lncc, gpu_mi, gpu_run, gpu_sampling
+    from medwave.engine import gpu_curve, gpu_filters, gpu_lncc, gpu_run, gpu_sampling
     from medwave.engine.gpu_loops import TritonLoops
     from medwave.engine.refine import CompositiveRun
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    forces = {"lncc": gpu_lncc, "curve": gpu_curve, "mi": gpu_mi}[metric]
-    windows = ("moments", "coefficients", "force")
+    forces = gpu_lncc if metric == "lncc" else gpu_curve
     compilers = []
     for module, names in (
         (gpu_filters, ("filter_rows", "smooth_field")), (gpu_sampling, ("warp", "compose", "folded", "advance")),
-        (forces, ("joint_histogram", "information", "force") if metric == "mi" else windows),
+        (forces, ("moments", "coefficients", "force")),
     ):  # fmt: skip
         for name in names:
             compilers.append(Compiler(getattr(module, name)))
@@ -149,7 +148,7 @@ def test_on_a_gpu_a_refinement_gives_the_numbers_of_the_compiled_loops(metric: s
 @needs_triton
 @needs_gpu
 @pytest.mark.parametrize("radius", [1, 2, 3, 4])
-@pytest.mark.parametrize("metric", ["lncc", "curve", "mi"])
+@pytest.mark.parametrize("metric", ["lncc", "curve"])
 def test_on_a_gpu_each_operation_agrees(metric: str, radius: int) -> None:
     from medwave.engine.gpu_loops import TritonLoops
 
