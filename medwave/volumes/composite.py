@@ -105,7 +105,7 @@ def _write(path: StrPath, entries: list[Tree | None]) -> None:
     for entry in entries:
         if entry is not None:
             group[str(len(group))] = entry
-    with atomic_path(path) as partial, partial.open("wb") as file:
+    with atomic_path(path) as partial, partial.open("w+b") as file:
         write_tree(file, {"TransformGroup": group})
 
 
@@ -132,7 +132,7 @@ def _field_entry(path: StrPath, field: npt.NDArray[Any] | StoredField | None, gr
     return {
         "TransformType": "DisplacementFieldTransform_double_3_3",
         "TransformFixedParameters": np.concatenate([part.shape, lps[:3, 3], part.spacing_mm, direction.ravel()]),
-        "TransformParameters": PackedFloats(3 * math.prod(part.shape), _planes(stored.vectors[w, h, d])),
+        "TransformParameters": PackedFloats(3 * math.prod(part.shape), _planes(stored.vectors[w, h, d]), stored.sample),
     }
 
 

@@ -4,7 +4,7 @@ Conventions
     In memory: ``(3, D, H, W)`` float32, component i along array axis i, in voxels of the grid, ``x = p + u(p)``.
     On disk: 5-D NIfTI ``(D, H, W, 1, 3)`` with intent 1007, vectors in LPS mm, float32.
     Vectors are rounded to multiples of 2**-10 mm (about a micrometre; the error is at most half of that, some
-    ten-thousandths of a voxel): their last bits are then zero, and gzip packs the file a third smaller.
+    ten-thousandths of a voxel): their last bits are then zero, and the file is a third smaller.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from medwave.volumes.nifti import VECTOR_INTENT, Decoded, decode_nifti, is_nifti
 
 STEPS_PER_MM = np.float32(1024)
 SLAB_VOXELS = 1 << 20
+_SAMPLES = 1 << 15
 DISPLACEMENT_INTENTS = (1006, VECTOR_INTENT)
 
 Float32Array = npt.NDArray[np.float32]
@@ -43,6 +44,13 @@ class StoredField:
     vectors: Float32Array
     grid: Grid
     box: tuple[slice, slice, slice] | None
+
+    @property
+    def sample(self) -> Float32Array:
+        """Some of its values other than 0, ``(N,)``."""
+        values = self.vectors.ravel()
+        some = values[:: max(1, values.size // _SAMPLES) | 1]  # an odd step: in turn all three components
+        return some[some != 0]
 
 
 def stored_field(displacement_voxels: npt.NDArray[Any], grid: Grid, *, path: StrPath) -> StoredField:
@@ -99,6 +107,7 @@ def write_field(path: StrPath, displacement_voxels: npt.NDArray[Any] | StoredFie
         dtype=np.float32,
         affine=grid.affine,
         intent=VECTOR_INTENT,
+        sample=stored.sample,
     )
 
 

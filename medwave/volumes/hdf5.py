@@ -4,7 +4,7 @@ Why not SimpleITK: it stores a field as float64 without compression (118 MB for 
 what is needed), and after a write that failed, as on a full disk, it leaves a broken file open, which crashes Python at
 its end. Here a field is stored as float32 in chunks, shuffled (byte planes apart) and deflated by
 :mod:`medwave.core.deflate`; every HDF5 reader undoes both, and ITK takes float32 parameters for a double transform. The
-file is made in memory and written in one go.
+library writes through a Python file, whose first error is told.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from medwave.core.deflate import shuffled_block
+from medwave.core.deflate import ShuffledPacker
 
 _CHUNK = 1 << 18
-_GROWTH = 1 << 23  # bytes by which the memory of a file grows
 
 
 @dataclass(frozen=True)
@@ -30,22 +29,48 @@ class PackedFloats:
     Attributes:
         length: number of values.
         parts: arrays that give the values in order when put together.
+        sample: values like them, by which they are packed well.
     """
 
     length: int
     parts: Iterable[npt.NDArray[np.float32]]
+    sample: npt.NDArray[np.float32]
 
 
 Tree = dict[str, "str | npt.NDArray[np.float64] | PackedFloats | Tree"]
 """A group: names to strings, float64 vectors, packed float32 vectors and groups."""
 
 
+class _Told:
+    """A file that remembers why it could not be written: HDF5 only says that it could not."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = self.error or error
+            raise
+
+
 def write_tree(file: BinaryIO, tree: Tree) -> None:
-    """Write an HDF5 file whose root group is the tree."""
-    with h5py.File("memory", "w", driver="core", backing_store=False, block_size=_GROWTH) as root:
-        _fill(root, tree)
-        root.flush()
-        file.write(root.id.get_file_image())
+    """Write an HDF5 file whose root group is the tree into a file that is open to write and read.
+
+    Raises:
+        OSError: when the file cannot be written.
+    """
+    told = _Told(file)
+    try:
+        with h5py.File(told, "w") as root:
+            _fill(root, tree)
+    except (OSError, RuntimeError) as error:
+        raise told.error or error from None
 
 
 def _fill(group: Any, tree: Tree) -> None:
@@ -58,8 +83,9 @@ def _fill(group: Any, tree: Tree) -> None:
             packed = group.create_dataset(
                 name, (value.length,), "<f4", chunks=(min(_CHUNK, value.length),), shuffle=True, compression=1
             )
+            packer = ShuffledPacker(value.sample)
             for number, block in enumerate(_blocks(value.parts, packed.chunks[0])):
-                packed.id.write_direct_chunk((number * len(block),), shuffled_block(block))
+                packed.id.write_direct_chunk((number * len(block),), packer.block(block))
         else:
             group.create_dataset(name, data=value, dtype="<f8")
 

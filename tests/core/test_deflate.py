@@ -34,6 +34,16 @@ def test_gzip_reads_what_is_packed_in_parts_and_the_other_way_round() -> None:
 
 
 @pytest.mark.usefixtures("either")
+@pytest.mark.parametrize("sample", [VALUES[::9], VALUES[:0], np.zeros(5, np.float32)])
+def test_gzip_reads_what_is_packed_by_a_sample(sample: np.ndarray) -> None:
+    packer = deflate.NoisePacker(sample)
+    whole = b"".join([packer.compress(bytes(352)), packer.compress(VALUES.data), packer.flush()])
+    assert gzip.decompress(whole) == deflate.gunzip(whole) == bytes(352) + VALUES.tobytes()
+    with pytest.raises(zlib.error):
+        deflate.gunzip(whole[:-8] + bytes(8))  # the check sum
+
+
+@pytest.mark.usefixtures("either")
 def test_members_are_joined_and_zeros_after_them_ignored() -> None:
     assert deflate.gunzip(packed(b"one") + packed(b" two") + bytes(512)) == b"one two"
 
@@ -50,6 +60,8 @@ def test_damaged_and_truncated_streams_are_errors_of_two_kinds() -> None:
 
 
 @pytest.mark.usefixtures("either")
-def test_a_shuffled_block_has_the_byte_planes_apart() -> None:
-    planes = np.frombuffer(zlib.decompress(deflate.shuffled_block(VALUES)), np.uint8).reshape(4, -1)
-    np.testing.assert_array_equal(planes.T.copy().view(np.float32)[:, 0], VALUES)
+@pytest.mark.parametrize("count", [0, 1, 4096, len(VALUES)])
+def test_a_shuffled_block_has_the_byte_planes_apart(count: int) -> None:
+    packer = deflate.ShuffledPacker(VALUES[::7])
+    planes = np.frombuffer(zlib.decompress(packer.block(VALUES[:count])), np.uint8).reshape(4, -1)
+    np.testing.assert_array_equal(planes.T.copy().view(np.float32)[:, 0], VALUES[:count])
