@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import platform
+import re
 import resource
 import sys
 import time
@@ -63,8 +64,15 @@ def versions() -> dict[str, str]:
     found = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
     for package in _PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
+            found[package] = _version(package)
     return found
+
+
+def _version(package: str) -> str:
+    """As importlib gives it, which first parses all of a package's description."""
+    distribution = metadata.distribution(package)
+    stated = re.search(r"^Version: *(.+?) *$", distribution.read_text("METADATA") or "", re.MULTILINE)
+    return stated[1] if stated else distribution.version
 
 
 def sha256(path: StrPath) -> str:

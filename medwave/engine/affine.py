@@ -9,6 +9,7 @@ All choices are deterministic.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -166,11 +167,12 @@ def _optimise(
     return motion.matrix(found), -value / 1e3
 
 
-def _about_centers(rotation: Float64Array, fixed: _Subject, moving: _Subject) -> Float64Array:
-    matrix = np.eye(4)
-    matrix[:3, :3] = rotation
-    matrix[:3, 3] = moving.center_mm - rotation @ fixed.center_mm
-    return matrix
+def _about_centers(rotations: Float64Array, fixed: _Subject, moving: _Subject) -> Float64Array:
+    """Matrices ``(N, 4, 4)`` that turn about the centres of mass."""
+    matrices = np.tile(np.eye(4), (len(rotations), 1, 1))
+    matrices[:, :3, :3] = rotations
+    matrices[:, :3, 3] = moving.center_mm - rotations @ fixed.center_mm
+    return matrices
 
 
 def _principal_axes(subject: _Subject) -> Float64Array:
@@ -184,15 +186,17 @@ def _sphere_of_rotations(count: int) -> Float64Array:
     t, d = s / count, 2 * np.pi * s
     phi, psi = np.sqrt(2.0), 1.533751168755204288118041
     r, big = np.sqrt(t), np.sqrt(1 - t)
-    quaternions = np.stack([r * np.sin(d / phi), r * np.cos(d / phi), big * np.sin(d / psi), big * np.cos(d / psi)], 1)
-    vectors, scalars = quaternions[:, :3], quaternions[:, 3]
-    angles = 2 * np.arctan2(np.linalg.norm(vectors, axis=1), scalars)
-    axes = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    return np.stack([_turn(angle * axis) for angle, axis in zip(angles, axes, strict=True)])
+    x, y, z, w = r * np.sin(d / phi), r * np.cos(d / phi), big * np.sin(d / psi), big * np.cos(d / psi)
+    rows = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+    ]
+    return np.moveaxis(np.array(rows), 2, 0)
 
 
-def _candidates(fixed: _Subject, moving: _Subject) -> list[Float64Array]:
-    """Starting matrices: the header's placement first, then about the centres of mass."""
+def _candidates(fixed: _Subject, moving: _Subject) -> Float64Array:
+    """Starting matrices ``(N, 4, 4)``: the header's placement first, then about the centres of mass."""
     rotations = [np.eye(3)]
     rotations += [
         _turn(np.radians([0, 0, c])) @ _turn(np.radians([0, b, 0])) @ _turn(np.radians([a, 0, 0]))
@@ -203,8 +207,8 @@ def _candidates(fixed: _Subject, moving: _Subject) -> list[Float64Array]:
         rotation = moving_axes @ np.diag(signs) @ fixed_axes.T
         if np.linalg.det(rotation) > 0:
             rotations.append(rotation)
-    rotations += list(_sphere_of_rotations(1200))
-    return [np.eye(4)] + [_about_centers(r, fixed, moving) for r in rotations]
+    spread = np.concatenate([rotations, _sphere_of_rotations(1200)])
+    return np.concatenate([np.eye(4)[None], _about_centers(spread, fixed, moving)])
 
 
 def _rotation_between_degrees(a: Float64Array, b: Float64Array) -> float:
@@ -212,7 +216,9 @@ def _rotation_between_degrees(a: Float64Array, b: Float64Array) -> float:
     return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
 
 
-def _distinct_best(matrices: list[Float64Array], scores: Float64Array, count: int, degrees: float) -> list[int]:
+def _distinct_best(
+    matrices: Sequence[Float64Array] | Float64Array, scores: Float64Array, count: int, degrees: float
+) -> list[int]:
     """Indices of the best matrices that differ by more than ``degrees`` from any better one."""
     chosen: list[int] = []
     for index in np.argsort(-scores, kind="stable"):
@@ -302,7 +308,7 @@ def _why_not(
         return f"only {100 * share:.0f} % of the fixed subject falls inside the moving image"
     if score < _LEAST_SIMILARITY:
         return f"the images tell next to nothing about each other (normalised mutual information {score:.4f})"
-    chance = similarity.values([_about_centers(rotation, fixed, moving) for rotation in _sphere_of_rotations(24)])
+    chance = similarity.values(_about_centers(_sphere_of_rotations(24), fixed, moving))
     if similarity.value(matrix) < np.mean(chance) + 4 * np.std(chance):
         return "the images are no more alike than under any rotation"
     return ""

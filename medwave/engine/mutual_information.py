@@ -186,9 +186,11 @@ class MutualInformation:
         histogram, overlap = self._histogram(self._voxel_matrix(matrix_mm))
         return self._score(histogram, overlap)[0]
 
-    def values(self, matrices_mm: Sequence[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
+    def values(
+        self, matrices_mm: Sequence[npt.NDArray[np.float64]] | npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.float64]:
         """:meth:`value` of many matrices, ``(N,)``."""
-        voxel_matrices = np.stack([self._voxel_matrix(matrix) for matrix in matrices_mm])
+        voxel_matrices = np.ascontiguousarray((self._to_moving_voxels @ np.asarray(matrices_mm))[:, :3])
         histograms = np.zeros((len(voxel_matrices), self.bins, self.bins))
         inside = np.zeros(len(voxel_matrices), dtype=np.int64)
         arguments = (self.points_mm, self.fixed_bins, self.moving, voxel_matrices, histograms, inside)

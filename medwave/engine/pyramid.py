@@ -24,27 +24,27 @@ def _block_sums(start, stop, data, factors, scale, out):  # type: ignore[no-unty
     """``out(b) = scale`` times the sum over block b of ``data``; beyond the border its last voxel is repeated."""
     depth, height, width = data.shape
     whole = width // factors[2]  # blocks of a row that lie inside it
+    line = np.empty(width, dtype=np.float64)  # so that a flat image stays flat up to its border
     for i in range(start, stop):
-        out[i] = np.float32(0)
-        for a in range(i * factors[0], (i + 1) * factors[0]):
-            plane = data[min(a, depth - 1)]
-            for j in range(out.shape[1]):
-                into = out[i, j]
-                for b in range(j * factors[1], (j + 1) * factors[1]):
-                    row = plane[min(b, height - 1)]
-                    for k in range(whole):
-                        total = 0.0  # in float64, so that a flat image stays flat up to its border
-                        for c in range(k * factors[2], (k + 1) * factors[2]):
-                            total += row[c]
-                        into[k] += np.float32(total)
-                    if whole < out.shape[2]:
-                        total = 0.0
-                        for c in range(whole * factors[2], out.shape[2] * factors[2]):
-                            total += row[min(c, width - 1)]
-                        into[whole] += np.float32(total)
         for j in range(out.shape[1]):
-            for k in range(out.shape[2]):
-                out[i, j, k] *= scale
+            for k in range(width):
+                line[k] = 0.0
+            for a in range(i * factors[0], (i + 1) * factors[0]):
+                for b in range(j * factors[1], (j + 1) * factors[1]):
+                    row = data[min(a, depth - 1), min(b, height - 1)]
+                    for k in range(width):
+                        line[k] += row[k]
+            into = out[i, j]
+            for k in range(whole):
+                total = 0.0
+                for c in range(k * factors[2], (k + 1) * factors[2]):
+                    total += line[c]
+                into[k] = np.float32(total) * scale
+            if whole < out.shape[2]:
+                total = 0.0
+                for c in range(whole * factors[2], out.shape[2] * factors[2]):
+                    total += line[min(c, width - 1)]
+                into[whole] = np.float32(total) * scale
 
 
 def coarsen(data: npt.NDArray[Any], grid: Grid, factors: tuple[int, int, int]) -> tuple[npt.NDArray[np.float32], Grid]:

@@ -151,27 +151,26 @@ def prepare_pair(
     if most_voxels < LEAST_VOXELS:
         raise InputError(f"a working grid needs at least {LEAST_VOXELS} voxels, the limit is {most_voxels}")
     axes = canonical_axes(fixed.grid.affine)
-    image = Volume(reorient(np.asarray(fixed.data, dtype=np.float32), *axes), reorient_grid(fixed.grid, *axes))
-    subject, moved_subject = run_each(_subject, (image, moving))
-    reach = resample(moved_subject, matrix, image.grid)
-    grid, offset = _working_grid(image.grid, (subject.data > 0.5) | (reach > 0.5), most_voxels)
+    canonical = reorient_grid(fixed.grid, *axes)
+    image = Volume(reorient(np.asarray(fixed.data, dtype=np.float32), *axes), canonical)
+    subjects = run_each(_coarse_foreground, (image, moving))
+    subject, reach = _at_voxels(subjects[0], canonical.shape), resample(subjects[1], matrix, canonical) > 0.5
+    grid, offset = _working_grid(canonical, subject | reach, most_voxels)
+    subject_on, moving_subject = (_mask_on_grid(mask, canonical, grid, offset) for mask in (subject, reach))
     identity = np.eye(4)
-    subject_on = _on_grid(subject, identity, grid, offset) > 0.5
-    moving_subject = _on_grid(Volume(reach, image.grid), identity, grid, offset) > 0.5
-    del subject, moved_subject, reach  # what is used again costs no new memory
-    fixed_on = _on_grid(image, identity, grid, offset)
-    moving_on = resample(_not_finer(moving, grid), matrix, grid)
+    on_grid = _on_grid(image, identity, grid, offset), resample(_not_finer(moving, grid), matrix, grid)
+    both = tuple(zip(on_grid, (subject_on, moving_subject), strict=True))
+    fixed_on, moving_on = run_each(lambda one: _normalised(*one), both)
+    del image, subject, reach, on_grid, both  # what is used again costs no new memory
     weight = _inside(moving.grid, matrix, grid)
     excluded = np.zeros(grid.shape, dtype=bool)
     if use_fixed is not None:
-        allowed = Volume(reorient(use_fixed.astype(np.float32), *axes), image.grid)
+        allowed = Volume(reorient(use_fixed.astype(np.float32), *axes), canonical)
         excluded |= _on_grid(allowed, identity, grid, offset) < 0.99
     if use_moving is not None:
         excluded |= weight & (resample(Volume(use_moving.astype(np.float32), moving.grid), matrix, grid) < 0.99)
     if not (weight & ~excluded & subject_on).any():
         raise InputError("no voxel of the fixed subject is left to compare: check masks and the initial alignment")
-    both = ((fixed_on, subject_on), (moving_on, moving_subject))
-    fixed_on, moving_on = run_each(lambda image: _normalised(*image), both)
     return WorkingPair(
         grid=grid,
         fixed=fixed_on,
@@ -193,19 +192,27 @@ def channel_on_grid(
     return _normalised(first, pair.subject), _normalised(second, pair.subject)
 
 
-def _subject(image: Volume) -> Volume:
-    """Foreground of an image, 0 or 1 as float32."""
-    return Volume(_foreground_fast(np.asarray(image.data, dtype=np.float32)).astype(np.float32), image.grid)
+def _coarse_foreground(volume: Volume) -> Volume:
+    """The foreground, 1 or 0, found at half the resolution of all but small images."""
+    factor = 2 if min(volume.grid.shape) >= 64 else 1
+    data, grid = coarsen(np.asarray(volume.data, dtype=np.float32), volume.grid, (factor, factor, factor))
+    return Volume(foreground(data).astype(np.float32), grid)
 
 
-def _foreground_fast(data: FloatVolume) -> npt.NDArray[np.bool_]:
-    """Foreground found on a copy of half the resolution."""
-    factor = 2 if min(data.shape) >= 64 else 1
-    grid = Grid((data.shape[0], data.shape[1], data.shape[2]), np.eye(4))
-    coarse = foreground(coarsen(data, grid, (factor, factor, factor))[0])
+def _at_voxels(blocks: Volume, shape: tuple[int, int, int]) -> npt.NDArray[np.bool_]:
+    """A mask of blocks at each voxel in them; ``shape`` is that of the voxels."""
+    mask = np.asarray(blocks.data > 0)
     for axis in range(3):
-        coarse = coarse.repeat(factor, axis=axis)
-    return coarse[: data.shape[0], : data.shape[1], : data.shape[2]]
+        mask = mask.repeat(-(-shape[axis] // mask.shape[axis]), axis=axis)
+    return mask[: shape[0], : shape[1], : shape[2]]
+
+
+def _mask_on_grid(
+    mask: npt.NDArray[np.bool_], canonical: Grid, grid: Grid, offset: tuple[int, int, int] | None
+) -> npt.NDArray[np.bool_]:
+    if offset is None:
+        return _on_grid(Volume(mask.astype(np.float32), canonical), np.eye(4), grid, None) > 0.5
+    return np.ascontiguousarray(mask[_box(grid, offset)])
 
 
 def _working_grid(
@@ -236,8 +243,11 @@ def _working_grid(
 def _on_grid(volume: Volume, matrix: Float64Array, grid: Grid, offset: tuple[int, int, int] | None) -> FloatVolume:
     if offset is None:
         return resample(_not_finer(volume, grid), matrix, grid)
-    box = tuple(slice(o, o + n) for o, n in zip(offset, grid.shape, strict=True))
-    return np.ascontiguousarray(volume.data[box], dtype=np.float32)
+    return np.asarray(volume.data[_box(grid, offset)], dtype=np.float32)
+
+
+def _box(grid: Grid, offset: tuple[int, int, int]) -> tuple[slice, ...]:
+    return tuple(slice(o, o + n) for o, n in zip(offset, grid.shape, strict=True))
 
 
 def _not_finer(volume: Volume, grid: Grid) -> Volume:
@@ -272,7 +282,8 @@ def _normalised(image: FloatVolume, subject: npt.NDArray[np.bool_]) -> FloatVolu
     low = min(0.0, float(np.percentile(values, 0.5))) if values.min() < 0 else 0.0
     if high <= low:
         low, high = float(image.min()), float(image.max())
-    return np.ascontiguousarray((image - low) / max(high - low, 1e-12), dtype=np.float32)
+    shifted = image - np.float32(low) if low else image
+    return np.divide(shifted, np.float32(max(high - low, 1e-12)), out=np.empty(image.shape, dtype=np.float32))
 
 
 def _resample_vectors(field: FloatVolume, grid: Grid, target: Grid) -> FloatVolume:
