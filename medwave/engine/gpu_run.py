@@ -6,8 +6,8 @@ similarity has converged; the last kernel of an iteration writes no field once t
 :data:`LOOK` iterations only, and what it finds is what a look at every iteration would have found.
 
 All iterations of a scale are the same launches on the same memory. The first one is launched kernel by kernel, which
-compiles them; then one is recorded as a CUDA graph, which the host starts in a hundredth of a millisecond where ten
-kernels take it half of one: more than they run at coarse scales.
+compiles them; then, with local correlation, one is recorded as a CUDA graph, which is one launch where ten kernels take
+the host half a millisecond: more than they run at coarse scales.
 """
 
 from __future__ import annotations
