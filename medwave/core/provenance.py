@@ -10,7 +10,7 @@ import re
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -34,13 +34,21 @@ class Stage:
 
 @dataclass
 class StageClock:
-    """Collects the stages of a run in order."""
+    """Collects the stages of a run in order.
 
+    Attributes:
+        told: hears the name of each stage when it begins.
+        stages: those that ended.
+    """
+
+    told: Callable[[str], None] | None = None
     stages: list[Stage] = field(default_factory=list)
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Measure the block and append it under ``name``, also when it fails."""
+        if self.told:
+            self.told(name)
         cpu, wall = time.process_time(), time.perf_counter()
         try:
             yield

@@ -70,18 +70,15 @@ def evaluate_detector(
     source, numbers = _source(data, options)
     network = _network(weights, source, data)
     other = None if reference is None else _network(reference, source, data)
-    clock = StageClock()
+    clock = StageClock(on_stage)
     with result_folder(folder) as target:
         (target / MARK).unlink(missing_ok=True)
-        on_stage("find")
         with clock.stage("find"):
             found = find_boxes(network, source, device=options.device)
         others = None
         if other is not None:
-            on_stage("find by the reference")
             with clock.stage("find by the reference"):
                 others = find_boxes(other, source, device=options.device)
-        on_stage("measure")
         with clock.stage("measure"):
             precision = _precisions(found, source)
             reference_precision = None if others is None else _precisions(others, source)
@@ -89,7 +86,6 @@ def evaluate_detector(
         errors: dict[str, list[float]] = {}
         reference_errors: dict[str, list[float]] = {}
         if options.corruptions:
-            on_stage("corrupt")
             with clock.stage("corrupt"):
                 errors, reference_errors = _corrupted(network, other, source, options)
         report = DetectorReport(

@@ -71,10 +71,10 @@ def evaluate_classifier(
     source = source.subset(spread(len(source), options.images))
     network = open_image_network(weights, source.classes, segments=False)
     other = None if reference is None else open_image_network(reference, source.classes, segments=False)
-    clock = StageClock()
+    clock = StageClock(on_stage)
     with result_folder(folder) as target:
         (target / MARK).unlink(missing_ok=True)
-        report, result = _measure_classifier(source, network, other, options, clock, on_stage)
+        report, result = _measure_classifier(source, network, other, options, clock)
         run = run_record(clock, options, command_line)
         write_classifier_report(target / REPORT, replace(report, run=run))
         inputs = {"data": data, "weights": weights, "reference": reference}
@@ -116,15 +116,13 @@ def evaluate_segmenter(
     source = replace(source, pairs=tuple(source.pairs[i] for i in spread(len(source), options.images)))
     network = open_image_network(weights, source.classes, segments=True)
     other = None if reference is None else open_image_network(reference, source.classes, segments=True)
-    clock = StageClock()
+    clock = StageClock(on_stage)
     with result_folder(folder) as target:
         (target / MARK).unlink(missing_ok=True)
-        on_stage("segment")
         with clock.stage("segment"):
             matrices = _matrices(network, source, options.device)
         other_matrix = None
         if other is not None:
-            on_stage("segment by the reference")
             with clock.stage("segment by the reference"):
                 other_matrix = _matrices(other, source, options.device).sum(axis=0)
         scores = overlap_scores(matrices.sum(axis=0))
@@ -147,12 +145,11 @@ def evaluate_segmenter(
 
 def _measure_classifier(
     source: ClassifiedImages, network: ImageNetwork, other: ImageNetwork | None, options: EvaluateClassifierOptions,
-    clock: StageClock, on_stage: Callable[[str], None],
+    clock: StageClock,
 ) -> tuple[ClassifierReport, dict[str, Any]]:  # fmt: skip
     how: dict[str, Any] = {"batch": options.batch, "device": options.device}
     unit = OfUnit(network).to(options.device).eval()
     twin = None if other is None else OfUnit(other).to(options.device).eval()
-    on_stage("classify")
     with clock.stage("classify"):
         images, truth = pictures(source, options.size)
         found = answers(unit, images, **how)
@@ -160,15 +157,12 @@ def _measure_classifier(
     right = float(np.mean(found == truth))
     told: dict[str, Any] = {}
     if options.corruptions:
-        on_stage("corrupt")
         with clock.stage("corrupt"):
             told |= _corruptions(unit, twin, images, truth, right, twin_error, options)
     if options.shifts:
-        on_stage("shift")
         with clock.stage("shift"):
             told["consistency"] = consistency(unit, images, passes=options.shifts, seed=options.seed, **how)
     if options.attacks:
-        on_stage("attack")
         few = spread(len(images), options.attacks)
         with clock.stage("attack"):
             told["attacks"] = attacked(

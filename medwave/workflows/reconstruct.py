@@ -14,9 +14,8 @@ run keeps its probabilities and traces anew.
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -119,28 +118,21 @@ def reconstruct(
             folder that cannot be written or holds something else.
     """
     options = replace(options or ReconstructOptions(), **changes)
-    clock, notes = StageClock(), []
+    clock, notes = StageClock(on_stage), []
     asked = request(volume, gold, weights, options)
-
-    @contextlib.contextmanager
-    def stage(name: str) -> Iterator[None]:
-        if on_stage:
-            on_stage(name)
-        with clock.stage(name):
-            yield
 
     _check(volume, gold, options, notes.append)
     result = segment_into(Path(output), volume, weights, options, on_stage, on_progress, workers)
     _check_fibre(result, options)
     notes += result.warnings
     options = replace(options, precision=result.options.precision)
-    with stage("trace"):
+    with clock.stage("trace"):
         tree = _traced(result, options, workers, on_progress)
-    with stage("write"):
+    with clock.stage("write"):
         notes += _doubts(result, tree, options)
         written = _written(result, tree, options)
     made = Reconstruction(result, written, None, options, (*result.stages, *clock.stages), tuple(notes))
-    with stage("report"):
+    with clock.stage("report"):
         scores = _page(made, gold, command_line)
     made = replace(made, scores=scores, stages=(*result.stages, *clock.stages))
     _record(made, asked, gold, command_line)

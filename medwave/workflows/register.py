@@ -7,8 +7,7 @@ grid, then the affine A. Moving points go back by ``p + u_inv(p)``, ``p = A^-1(y
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -183,22 +182,14 @@ def register(
         MedwaveError: one of its leaves, for any unusable input; see :mod:`medwave.core.errors`.
     """
     options = replace(options or RegisterOptions(), **changes)
-    clock, warnings = StageClock(), []
-
-    @contextlib.contextmanager
-    def stage(name: str) -> Iterator[None]:
-        if on_stage:
-            on_stage(name)
-        with clock.stage(name):
-            yield
-
+    clock, warnings = StageClock(on_stage), []
     loops = loops_for(options.device)
     start = None if weights is None else _learned_start(weights, options)
     if options.formulation == "wavelet":
         import torch  # noqa: F401  before threads are limited
 
     with limited_threads(options.threads), freed_memory_kept():
-        with stage("read"):
+        with clock.stage("read"):
             inputs = _load(
                 fixed, moving, fixed_labels, moving_labels, mask_fixed, mask_moving, lesion_fixed, lesion_moving, init
             )
@@ -210,14 +201,14 @@ def register(
                     "an initial transform that bends space takes the place of --weights, and of the compositive "
                     "formulation only; leave --weights and --formulation wavelet out, or give a linear one"
                 )
-        with stage("affine"):
+        with clock.stage("affine"):
             linear = _linear_start(inputs, options)
             if linear is not None and linear.failed:
                 warnings.append(f"the linear start may have failed: {linear.reason}")
             matrix = linear.matrix if linear else (np.eye(4) if inputs.start is None else inputs.start)
             if inputs.bend is not None:
                 matrix = Pullback.through(inputs.bend, inputs.fixed.grid).matrix
-        with stage("prepare"):
+        with clock.stage("prepare"):
             moving_image = _in_rows(inputs.moving)
             pair = prepare_pair(
                 inputs.fixed, moving_image, matrix, use_fixed=inputs.use_fixed, use_moving=inputs.use_moving,
@@ -227,18 +218,18 @@ def register(
             initial = None if inputs.bend is None else Pullback.through(inputs.bend, pair.grid).shift_voxels
             options = replace(options, metric=_metric(pair, options, channels, initial))
         if start is not None:
-            with stage("predict"):
+            with clock.stage("predict"):
                 initial = start(inputs.fixed, inputs.moving, matrix, pair.grid)
-        with stage("refine"):
+        with clock.stage("refine"):
             landmarks = landmarks_on(pair, matrix, terms, options)
             refinement = _refine(pair, options, loops, initial, on_progress, channels=channels, landmarks=landmarks)
-        with stage("invert"):
+        with clock.stage("invert"):
             history, pair = refinement.similarity, pair.without_images()
             inverse, residual = invert_array(refinement.displacement_voxels, tolerance_voxels=1e-2)
             left, displacement = float(residual.max()), pair.to_native(refinement.displacement_voxels)
             del refinement, residual  # the most memory is in use about here
             inverse = pair.to_native(inverse)
-        with stage("warp"):
+        with clock.stage("warp"):
             warped = resample(moving_image, matrix, inputs.fixed.grid, displacement)
             jacobian = determinants(displacement)
             labels = _carry_labels(inputs, matrix, displacement)

@@ -156,17 +156,9 @@ def segment_into(
     workers: Workers | None = None,
 ) -> Segmentation:  # fmt: skip
     """As :func:`segment`, but ``run.json`` is left to the caller; that of an earlier run is taken away."""
-    clock = StageClock()
-
-    @contextlib.contextmanager
-    def stage(name: str) -> Iterator[None]:
-        if on_stage:
-            on_stage(name)
-        with clock.stage(name):
-            yield
-
+    clock = StageClock(on_stage)
     with limited_threads(options.threads), _opened(volume, options) as opened, _naming(volume):
-        with stage("look"):
+        with clock.stage("look"):
             job = prepare(opened, weights, options, workers)
         with result_folder(output) as folder:
             images = folder if options.store is None else location(options.store)
@@ -175,10 +167,10 @@ def segment_into(
             (folder / MARK).unlink(missing_ok=True)
             with store.open(opened.shape, opened.spacing_um) as image:
                 before, cubes = len(store.finished), CubeCount()
-                with stage("segment"):
+                with clock.stage("segment"):
                     predict = _predict if workers is None else partial(_predict_on, workers)
                     predict(job, store, image, cubes, on_progress)
-                with stage("mask"):
+                with clock.stage("mask"):
                     if workers is None:
                         small = options.smallest_piece_voxels
                         fibre, pieces = write_mask(images, image, job.blocks, options.threshold, small)

@@ -28,6 +28,17 @@ def test_stages_are_measured_in_order():
     assert work.peak_rss_mb >= sleep.peak_rss_mb > 10
 
 
+def test_a_stage_is_told_before_it_begins():
+    told = []
+    clock = StageClock(told.append)
+    with clock.stage("read"):
+        assert told == ["read"]
+        assert not clock.stages
+    with clock.stage("write"):
+        pass
+    assert told == [stage.name for stage in clock.stages] == ["read", "write"]
+
+
 def test_a_failed_stage_is_kept():
     clock = StageClock()
     with pytest.raises(ValueError, match="broken"), clock.stage("read"):
