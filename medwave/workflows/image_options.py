@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from medwave.core.errors import InputError
-from medwave.workflows.options import check_choices, option
+from medwave.workflows.options import at_least, check_choices, check_learning, option
 
 
 @dataclass(frozen=True)
@@ -47,9 +46,13 @@ class TrainClassifierOptions:
     seed: int = option(0, "Seed of everything that is drawn.")
 
     def __post_init__(self) -> None:
-        check_training(self)
-        if self.size < 0 or not 0 <= self.label_smoothing < 1 or not 0 < self.holdout < 1:
-            raise InputError("size is at least 0, label_smoothing from 0 to below 1, holdout between 0 and 1")
+        _check_training(self)
+        at_least(self, 0, "size")
+        if not 0 <= self.label_smoothing < 1 or not 0 < self.holdout < 1:
+            raise InputError(
+                f"label_smoothing is from 0 to below 1, holdout between 0 and 1, got {self.label_smoothing} and "
+                f"{self.holdout}"
+            )
         if self.augment == "resized_crop" and not self.size:
             raise InputError("augment resized_crop: needs the size that images become; give --size")
 
@@ -90,9 +93,8 @@ class TrainSegmenterOptions:
     seed: int = option(0, "Seed of everything that is drawn.")
 
     def __post_init__(self) -> None:
-        check_training(self)
-        if self.crop < 0 or self.depth < 0:
-            raise InputError("crop and depth are at least 0")
+        _check_training(self)
+        at_least(self, 0, "crop", "depth")
         if self.augment == "scale_crop" and not self.crop:
             raise InputError("augment scale_crop: needs the crop that is cut; give --crop")
 
@@ -118,11 +120,8 @@ class EvaluateClassifierOptions:
 
     def __post_init__(self) -> None:
         check_choices(self)
-        from_zero = (self.size, self.images, self.shifts, self.attacks, self.carlini_wagner)
-        if min(from_zero) < 0 or min(self.batch, self.attack_steps) < 1:
-            raise InputError(
-                "size, images, shifts, attacks and carlini_wagner are at least 0, batch and attack_steps at least 1"
-            )
+        at_least(self, 0, "size", "images", "shifts", "attacks", "carlini_wagner")
+        at_least(self, 1, "batch", "attack_steps")
         if self.carlini_wagner and not self.attacks:
             raise InputError("carlini_wagner: no image is attacked with attacks 0; give both or neither")
 
@@ -137,8 +136,7 @@ class EvaluateSegmenterOptions:
     device: str = option("cpu", "Where to run: cpu, cuda, cuda:1, ...")
 
     def __post_init__(self) -> None:
-        if self.images < 0 or self.overlays < 0:
-            raise InputError("images and overlays are at least 0")
+        at_least(self, 0, "images", "overlays")
 
 
 @dataclass(frozen=True)
@@ -155,17 +153,14 @@ class EvaluateDetectorOptions:
     seed: int = option(0, "Seed of corruptions.")
 
     def __post_init__(self) -> None:
-        if self.images < 0 or self.shown < 0:
-            raise InputError("images and shown are at least 0")
+        at_least(self, 0, "images", "shown")
 
 
-def check_training(options: Any) -> None:
+def _check_training(options: TrainClassifierOptions | TrainSegmenterOptions) -> None:
     """What both trainings refuse."""
     check_choices(options)
-    for name in ("epochs", "batch", "step_epochs"):
-        if getattr(options, name) < 1:
-            raise InputError(f"{name}: at least 1, got {getattr(options, name)}")
-    if min(options.steps, options.workers, options.warm_up) < 0 or not options.width > 0:
-        raise InputError("steps, workers and warm_up are at least 0, width is above 0")
-    if not 0 < options.learning_rate < 10 or not 0 <= options.average < 1 or options.weight_decay < 0:
-        raise InputError("learning_rate lies between 0 and 10, average from 0 to below 1, weight_decay from 0 on")
+    check_learning(options, highest_rate=10)
+    at_least(options, 1, "step_epochs")
+    at_least(options, 0, "warm_up")
+    if not options.width > 0:
+        raise InputError(f"width: above 0, got {options.width}")

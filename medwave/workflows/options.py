@@ -222,3 +222,28 @@ def check_choices(options: Any) -> None:
         choices, value = item.metadata.get("choices", ()), getattr(options, item.name)
         if choices and value not in choices:
             raise InputError(f"{item.name}: one of {', '.join(choices)}, got {value!r}")
+
+
+def at_least(options: Any, least: float, *names: str) -> None:
+    """Refuse smaller values of some options.
+
+    Raises:
+        InputError: naming the option and its value.
+    """
+    for name in names:
+        if not getattr(options, name) >= least:
+            raise InputError(f"{name}: at least {least:g}, got {getattr(options, name)}")
+
+
+def check_learning(options: Any, *, highest_rate: float = 1.0) -> None:
+    """What every training refuses: a learning rate or an average out of bounds, negative workers, no epoch, no batch.
+
+    Raises:
+        InputError: naming the option and its value.
+    """
+    at_least(options, 1, "epochs", "batch")
+    at_least(options, 0, "steps", "workers", "weight_decay")
+    if not 0 < options.learning_rate < highest_rate:
+        raise InputError(f"learning_rate: between 0 and {highest_rate:g}, got {options.learning_rate}")
+    if not 0 <= options.average < 1:
+        raise InputError(f"average: from 0 to below 1, got {options.average}")

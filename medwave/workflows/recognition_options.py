@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 
 from medwave.core.errors import InputError
-from medwave.workflows.options import check_choices, option
+from medwave.workflows.options import at_least, check_choices, check_learning, option
 
 HEADS = (
     "softmax", "cosface", "arcface", "bce", "bce_diverse", "uce", "s2s_softmax", "s2s_bce", "uss", "unitsface", "epl",
@@ -63,17 +63,12 @@ class TrainRecogniseOptions:
 
     def __post_init__(self) -> None:
         check_choices(self)
-        for name in ("epochs", "batch"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name}: at least 1, got {getattr(self, name)}")
-        if min(self.steps, self.shift, self.workers, self.warm_up) < 0:
-            raise InputError("steps, shift, workers and warm_up are at least 0")
+        check_learning(self, highest_rate=10)
+        at_least(self, 0, "shift", "warm_up")
         if self.batch < 2:
             raise InputError("batch: 2 or more pictures, since batch norm needs them")
         if self.channels not in (1, 3):
             raise InputError(f"channels: 1 or 3, got {self.channels}")
-        if not 0 < self.learning_rate < 10 or not 0 <= self.average < 1:
-            raise InputError("learning_rate lies between 0 and 10, average from 0 to below 1")
         if not 0 < self.holdout < 1:
             raise InputError(f"holdout: a share between 0 and 1, got {self.holdout}")
         if not 0 <= self.explain < math.inf:
@@ -96,8 +91,7 @@ class EmbedOptions:
     device: str = option("cpu", "Where the network runs: cpu, cuda, cuda:1, ...")
 
     def __post_init__(self) -> None:
-        if self.batch < 1:
-            raise InputError(f"batch: at least 1, got {self.batch}")
+        at_least(self, 1, "batch")
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from medwave.core.errors import InputError
-from medwave.workflows.options import check_choices, option
+from medwave.workflows.options import at_least, check_choices, check_learning, option
 
 
 @dataclass(frozen=True)
@@ -47,19 +47,15 @@ class TrainFibreOptions:
 
     def __post_init__(self) -> None:
         check_choices(self)
-        for name in ("width", "epochs", "steps", "batch", "validation_cubes"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name}: at least 1, got {getattr(self, name)}")
-        if self.synthetic < 0 or self.axons_share < 0 or self.workers < 0:
-            raise InputError("synthetic, axons_share and workers are at least 0")
+        check_learning(self)
+        at_least(self, 1, "width", "steps", "validation_cubes")
+        at_least(self, 0, "synthetic", "axons_share")
         if not 0 <= self.black_levels <= 1:
             raise InputError(f"black_levels: a share from 0 to 1, got {self.black_levels}")
         if self.synthetic == 0 and (self.axons is None or self.axons_share == 0):
             raise InputError("there is nothing to train on: give --synthetic a share, or name a folder of --axons")
         if min(self.size) < 16:
             raise InputError(f"size: training cubes have at least 16 voxels along each axis, got {self.size}")
-        if not 0 < self.learning_rate < 1 or not 0 <= self.average < 1:
-            raise InputError("learning_rate lies between 0 and 1, average from 0 to below 1")
 
 
 @dataclass(frozen=True)
@@ -111,9 +107,9 @@ class TrainPairOptions:
 
     def __post_init__(self) -> None:
         check_choices(self)
-        for name in ("width", "epochs", "steps", "batch", "validation_pairs", "squarings", "radius"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name}: at least 1, got {getattr(self, name)}")
+        check_learning(self)
+        at_least(self, 1, "width", "steps", "validation_pairs", "squarings", "radius")
+        at_least(self, 0, "smoothness", "strength")
         if self.label_maps is not None and self.images is not None:
             raise InputError("label_maps and images: give one of the two to train on")
         if self.held_back < (2 if self.images is None else 1):
@@ -121,10 +117,8 @@ class TrainPairOptions:
         for name in ("size", "validation_size"):
             if min(getattr(self, name)) < 16 or any(n % 16 for n in getattr(self, name)):
                 raise InputError(f"{name}: multiples of 16 voxels along each axis, got {getattr(self, name)}")
-        if not 0 < self.learning_rate < 1 or not 0 <= self.average < 1:
-            raise InputError("learning_rate lies between 0 and 1, average from 0 to below 1")
-        if self.spacing_mm <= 0 or min(self.smoothness, self.workers, self.strength) < 0:
-            raise InputError("spacing_mm is positive, smoothness, workers and strength are at least 0")
+        if not self.spacing_mm > 0:
+            raise InputError(f"spacing_mm: above 0, got {self.spacing_mm}")
 
 
 @dataclass(frozen=True)
@@ -152,14 +146,9 @@ class TrainDetectorOptions:
     seed: int = option(0, "Seed of everything that is drawn.")
 
     def __post_init__(self) -> None:
-        for name in ("anchors", "epochs", "batch"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name}: at least 1, got {getattr(self, name)}")
-        if self.sampled < 4 or min(self.steps, self.workers) < 0 or min(self.width, self.anchor_strides) <= 0:
-            raise InputError(
-                "sampled is at least 4, steps and workers are at least 0, width and anchor_strides are above 0"
-            )
-        if not 0 < self.learning_rate < 1 or not 0 <= self.average < 1 or min(self.box_weight, self.weight_decay) < 0:
-            raise InputError(
-                "learning_rate lies between 0 and 1, average from 0 to below 1, box_weight and weight_decay from 0 on"
-            )
+        check_learning(self)
+        at_least(self, 1, "anchors")
+        at_least(self, 4, "sampled")
+        at_least(self, 0, "box_weight")
+        if not min(self.width, self.anchor_strides) > 0:
+            raise InputError(f"width and anchor_strides: above 0, got {self.width} and {self.anchor_strides}")
