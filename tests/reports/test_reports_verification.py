@@ -46,7 +46,7 @@ def test_the_page_holds_the_numbers_and_escapes_names(tmp_path):
         *MIXED, first=["<b>x</b>"] * 8, accepted={0.25: tar_at_far(scores, same, 0.25), 0.001: None},
         command_line="medwave verify pairs.txt",
     )  # fmt: skip
-    page = write_verification_report(tmp_path / "report.html", made).read_text().replace("<wbr>", "")
+    page = write_verification_report(tmp_path / "report.html", made).read_text()
     assert "pairs.txt was verified" in page
     assert "4 pairs of one identity and 4 of two" in page
     assert "<b>x</b>" not in page
