@@ -186,7 +186,7 @@ def model_pages() -> dict[str, str]:
     toctree = "\n".join(card.stem for card in cards)
     pages["models/index.md"] = (
         "# Model cards\n\nWeights that come with medwave, each with what it was trained on, what it reaches and what "
-        "it does not do. Registration ships no weights and needs none.\n\n"
+        "it does not do. Registration needs none.\n\n"
         f"```{{toctree}}\n:maxdepth: 1\n\n{toctree}\n```\n"
     )
     return pages

@@ -28,9 +28,16 @@ from medwave.core.files import atomic_path
 
 FORMAT = "medwave-weights-1"
 
-SHIPPED = {"neuron": "neuron_wavesnet.safetensors", "neuron_noise": "neuron_wavesnet_noise.safetensors"}
+NEURON_WEIGHTS = ("neuron", "neuron_noise")
+"""Those of the weights below that tell fibre from background."""
+
+SHIPPED = {
+    "neuron": "neuron_wavesnet.safetensors",
+    "neuron_noise": "neuron_wavesnet_noise.safetensors",
+    "brain": "brain_winet.safetensors",
+}
 """Weights that come with medwave: what they are for, and their file. ``neuron_noise`` is for volumes whose noise can be
-seen, ``neuron`` for those whose background was taken off."""
+seen, ``neuron`` for those whose background was taken off, ``brain`` for pairs of brains of any contrast."""
 
 Network = TypeVar("Network", bound=nn.Module)
 

@@ -27,7 +27,7 @@ from medwave.core.errors import InputError, MissingFileError
 from medwave.core.files import StrPath, json_text, write_json
 from medwave.core.provenance import Stage, StageClock, versions
 from medwave.core.tree import Tree
-from medwave.models.weights import SHIPPED, shipped_weights
+from medwave.models.weights import NEURON_WEIGHTS, shipped_weights
 from medwave.scale import Workers
 from medwave.tracing import topology, translate
 from medwave.volumes import open_stack, read_swc, read_swc_units
@@ -223,7 +223,7 @@ def request(
     Raises:
         MissingFileError: when a file is not there.
     """
-    own = {name: shipped_weights(name) for name in SHIPPED} if weights is None else {"weights": weights}
+    own = {name: shipped_weights(name) for name in NEURON_WEIGHTS} if weights is None else {"weights": weights}
     inputs = {"volume": volume, "gold": gold, **own}
     for path in inputs.values():
         if path is not None and not is_url(path) and not location(path).exists():

@@ -22,7 +22,7 @@ from medwave.models import (
     shipped_weights,
     winet_diff,
 )
-from medwave.models.weights import SHIPPED
+from medwave.models.weights import NEURON_WEIGHTS, SHIPPED
 
 
 class Bomb:
@@ -213,7 +213,15 @@ def test_weights_of_another_kind_or_with_odd_options_do_not_open(saved, tmp_path
         open_network(odd, WiNet)
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_network_has_its_card_and_is_small():
+    folder = shipped_weights("brain").parent
+    assert {shipped_weights(name) for name in SHIPPED} == set(folder.glob("*.safetensors"))
+    for path in folder.glob("*.safetensors"):
+        assert path.stat().st_size < 6e6
+        assert path.with_suffix(".md").is_file()
+
+
+@pytest.mark.parametrize("name", NEURON_WEIGHTS)
 def test_a_shipped_network_opens_tells_its_origin_and_has_its_card(name):
     path = shipped_weights(name)
     network = open_network(path, FibreNet)
@@ -224,8 +232,31 @@ def test_a_shipped_network_opens_tells_its_origin_and_has_its_card(name):
 
 
 def test_weights_that_do_not_come_with_medwave_are_refused():
-    with pytest.raises(InputError, match="are neuron, neuron_noise, got 'brain'"):
-        shipped_weights("brain")
+    with pytest.raises(InputError, match="are neuron, neuron_noise, brain, got 'heart'"):
+        shipped_weights("heart")
+
+
+def test_the_shipped_winet_aligns_people_it_has_never_seen(data_folder, tmp_path):
+    from medwave import fields
+    from medwave.data import LabelMapPairs, read_label_maps
+    from medwave.losses import LabelOverlap
+    from medwave.transforms.label_images import STRUCTURES
+
+    for number in (18, 19, 20):
+        source = data_folder / "brains" / "label_maps" / f"training_seg_{number}.nii.gz"
+        (tmp_path / source.name).symlink_to(source)
+    pair = LabelMapPairs(read_label_maps(tmp_path), 6, spacing_mm=2.0, varied=False)[1]
+    moving, fixed = (pair[role][None] for role in ("moving", "fixed"))
+    network = open_network(shipped_weights("brain"), WiNet)
+    assert network.spacing_mm == 2.0
+    assert "1,418,573 parameters" in shipped_weights("brain").with_suffix(".md").read_text()
+    with torch.inference_mode():
+        found = network(moving, fixed)
+        overlap = LabelOverlap(len(STRUCTURES))
+        labels = pair["moving_labels"][None], pair["fixed_labels"][None]
+        before, after = (1 - float(overlap(field, *labels)) for field in (torch.zeros_like(found), found))
+    assert after > before + 0.05
+    assert float(fields.jacobian_determinant(found).min()) > 0
 
 
 @pytest.mark.parametrize(("name", "black_levels"), [("neuron", 0.5), ("neuron_noise", 0.0)])
