@@ -14,7 +14,6 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from medwave.core.errors import DeviceError
 from medwave.core.threads import run_slabs
 from medwave.engine.curve_kernels import LocalCurve
 from medwave.engine.lncc_kernels import LocalCorrelation
@@ -123,14 +122,9 @@ def loops_for(device: str) -> Loops:
     """
     if device == "cpu":
         return CpuLoops()
-    import torch  # takes two seconds, which the CPU loops do without
+    from medwave.engine.predict import usable_device  # torch takes two seconds, which the CPU loops do without
 
-    try:
-        chosen = torch.device(device)
-        torch.zeros(1, device=chosen).item()  # a device may be known and still hold no values
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise DeviceError(f"device {device!r} is not usable here ({reason}); use --device cpu") from error
+    chosen = usable_device(device)
     if chosen.type == "cuda" and importlib.util.find_spec("triton") is not None:
         from medwave.engine.gpu_loops import TritonLoops
 

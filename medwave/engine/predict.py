@@ -95,7 +95,7 @@ def usable_device(name: str | torch.device) -> torch.device:
         torch.zeros(1, device=device).item()  # a device may be known and still hold no values
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise DeviceError(f'device {str(name)!r} is not usable here ({reason}); use "cpu"') from error
+        raise DeviceError(f"device {str(name)!r} is not usable here ({reason}); use --device cpu") from error
     return device
 
 
