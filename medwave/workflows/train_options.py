@@ -101,7 +101,9 @@ class TrainPairOptions:
     squarings: int = option(7, "Squarings that integrate a velocity while training; prediction always takes 7.")
     bfloat16: bool = option(False, "Run the network in bfloat16; faster on a GPU, or a CPU that has it.")
     device: str = option("cpu", "Where to train: cpu, cuda, cuda:1, ...")
-    workers: int = option(0, "Processes that prepare pairs; 0 prepares them in between.")
+    workers: int = option(
+        0, "Processes that prepare pairs; 0 prepares them in between. A GPU makes pairs from label maps itself."
+    )
     validation_pairs: int = option(6, "Pairs to validate with.")
     seed: int = option(0, "Seed of everything that is drawn.")
 
