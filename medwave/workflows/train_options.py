@@ -120,7 +120,7 @@ class TrainPairOptions:
             if min(getattr(self, name)) < 16 or any(n % 16 for n in getattr(self, name)):
                 raise InputError(f"{name}: multiples of 16 voxels along each axis, got {getattr(self, name)}")
         if not self.spacing_mm > 0:
-            raise InputError(f"spacing_mm: above 0, got {self.spacing_mm}")
+            raise InputError(f"spacing_mm is positive, got {self.spacing_mm}")
 
 
 @dataclass(frozen=True)
