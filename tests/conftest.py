@@ -1,9 +1,15 @@
 """Shared fixtures: the development data folder, one thread per test process, fixed seeds."""
 
+import os
 import signal
 from pathlib import Path
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # As many workers as cores: threads of theirs, and of processes that they start, would wait for each other's core.
+    os.environ["OMP_NUM_THREADS"] = "1"
+
 import torch
 
 DATA_FOLDER = Path(__file__).resolve().parents[1].parent / "shared" / "data"
