@@ -12,6 +12,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import torch
 
+if os.environ.get("TRITON_INTERPRET") == "1":
+    import short_interpreter
+
+    short_interpreter.install()
+
 DATA_FOLDER = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 
 
