@@ -7,7 +7,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from medwave.cli.options import CLUSTER, JSON, OUTPUT, file_option, wants_table, with_options
+from medwave.cli.options import CLUSTER, JSON, OUTPUT, WINET, file_option, wants_table, with_options
 from medwave.cli.progress import command_line, item_progress, resumable, workers_of
 from medwave.workflows.options_cohort import CohortOptions, PropagateOptions, TemplateOptions
 
@@ -28,7 +28,7 @@ def batch(
     template: file_option("--to-template", "Register every image to this one.") = None,
     template_labels: file_option("--template-labels", "Label map of the template, for overlap.") = None,
     all_pairs: Annotated[bool, typer.Option("--all-pairs", help="Register every image to every other one.")] = False,
-    weights: file_option("--weights", "Weights of a WiNet (safetensors): refine from its prediction.") = None,
+    weights: WINET = None,
     suffix: SUFFIX = "T1w",
     bids_space: Annotated[
         Optional[str],  # noqa: UP045  typer needs the old form

@@ -9,7 +9,14 @@ import typer
 
 
 def export(
-    weights: Annotated[Path, typer.Argument(metavar="WEIGHTS", help="Weights of a medwave network (safetensors).")],
+    weights: Annotated[
+        Path,
+        typer.Argument(
+            metavar="WEIGHTS",
+            help="Weights of a medwave network: a file (safetensors), or neuron, neuron_noise or brain, which come "
+            "with medwave (a file of that name comes first).",
+        ),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write, .onnx.")],
     size: Annotated[
         str, typer.Option("--size", help="Size of the images, such as 224x224 or 64x128x128; the batch stays free.")

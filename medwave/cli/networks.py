@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 _KINDS = "TIFF, folder of slices, v3draw, v3dpbd, OME-Zarr (also s3://...), NIfTI, NRRD or MHA volume."
 VOLUME = Annotated[str, typer.Argument(metavar="VOLUME", help=_KINDS)]
-_WEIGHTS = "Weights of a fibre network (safetensors); those of medwave when left out."
+_WEIGHTS = (
+    "Weights of a fibre network: a file (safetensors), or neuron or neuron_noise, which come with medwave (a file of "
+    "that name comes first); the one of these two that suits the volume when left out."
+)
 
 
 @with_options(SegmentOptions)

@@ -55,6 +55,13 @@ def file_option(name: str, text: str) -> Any:
     return Annotated[Optional[Path], typer.Option(name, help=text)]  # noqa: UP045  typer needs the old form
 
 
+WINET = file_option(
+    "--weights",
+    "Weights of a WiNet, from whose prediction the refinement starts: a file (safetensors), or brain, which comes with "
+    "medwave. A file of that name comes first.",
+)
+
+
 def files_option(name: str, text: str) -> Any:
     """An option that takes a file and may be repeated."""
     return Annotated[Optional[list[Path]], typer.Option(name, help=f"{text} May be repeated.")]  # noqa: UP045

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from medwave.cli.options import OUTPUT, file_option, files_option, with_options
+from medwave.cli.options import OUTPUT, WINET, file_option, files_option, with_options
 from medwave.cli.progress import command_line, progress
 from medwave.workflows.options import RegisterOptions
 
@@ -38,7 +38,7 @@ def register(
     ] = None,
     landmarks_fixed: file_option("--landmarks-fixed", "CSV of points x, y, z in mm in the fixed image.") = None,
     landmarks_moving: file_option("--landmarks-moving", "CSV of the same points in the moving image.") = None,
-    weights: file_option("--weights", "Weights of a WiNet (safetensors): refine from its prediction.") = None,
+    weights: WINET = None,
     *,
     options: RegisterOptions,
 ) -> None:
@@ -54,6 +54,10 @@ def register(
         "landmarks_moving": landmarks_moving,
     }  # fmt: skip
     given: dict[str, Any] = {role: path for role, path in files.items() if path is not None}
+    if weights is not None:
+        from medwave.models.weights import weight_file  # torch takes a second to import
+
+        given["weights"] = weight_file(weights)
     sides = {"fixed_channel": fixed_channels or [], "moving_channel": moving_channels or []}
     hashed = given | {f"{side}_{n}": path for side, paths in sides.items() for n, path in enumerate(paths, start=1)}
     with progress() as (on_stage, on_progress), result_folder(output, "transform"), freed_memory_kept():

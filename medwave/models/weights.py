@@ -4,6 +4,8 @@ A weight file holds tensors only, never code: reading one cannot run anything. I
 ``format``, ``model`` (class name), ``options`` (JSON, the arguments that built the network), ``medwave_version``
 and ``provenance`` (free text: training data, licence).
 
+Wherever a weight file is taken, the name of weights that come with medwave is taken too (:func:`weight_file`).
+
 Checkpoints of other programs (``.pt``, ``.pth``) are pickles, which can run code when opened carelessly.
 :func:`load_weights` refuses them; :func:`read_foreign_checkpoint` reads their tensors with torch's restricted reader.
 """
@@ -24,7 +26,7 @@ from torch import Tensor, nn
 
 import medwave
 from medwave.core.errors import InputError, MissingFileError
-from medwave.core.files import atomic_path
+from medwave.core.files import StrPath, atomic_path
 
 FORMAT = "medwave-weights-1"
 
@@ -87,8 +89,8 @@ def save_weights(model: nn.Module, path: str | Path, *, provenance: str = "") ->
     return target
 
 
-def read_weights_info(path: str | Path) -> WeightsInfo:
-    """Header of a weight file, without reading the tensors.
+def read_weights_info(path: StrPath) -> WeightsInfo:
+    """Header of a weight file, or of weights that come with medwave, by their name; the tensors are not read.
 
     Raises:
         MissingFileError: when there is no such file.
@@ -103,8 +105,8 @@ def read_weights_info(path: str | Path) -> WeightsInfo:
     return _parse_header(source, header)
 
 
-def load_weights(model: nn.Module, path: str | Path) -> WeightsInfo:
-    """Load a weight file into a network of the same class and options.
+def load_weights(model: nn.Module, path: StrPath) -> WeightsInfo:
+    """Load a weight file, or weights that come with medwave, into a network of the same class and options.
 
     Raises:
         MissingFileError: when there is no such file.
@@ -123,11 +125,11 @@ def load_weights(model: nn.Module, path: str | Path) -> WeightsInfo:
     return info
 
 
-def open_network(path: str | Path, kind: type[Network]) -> Network:
+def open_network(path: StrPath, kind: type[Network]) -> Network:
     """The network that a weight file describes, with its weights, in evaluation mode.
 
     Args:
-        path: a weight file, such as one that training wrote or :func:`shipped_weights` names.
+        path: a weight file, such as one that training wrote, or the name of weights that come with medwave.
         kind: the class it must be, or a base of it, such as :class:`medwave.models.FibreNet`.
 
     Raises:
@@ -174,6 +176,27 @@ def mean_network(paths: Sequence[str | Path], kind: type[Network]) -> Network:
     return networks[-1]
 
 
+def weight_file(weights: StrPath) -> Path:
+    """The weight file that is meant by a path, or by the name of weights that come with medwave.
+
+    A file of that name in the current folder comes first: a path means the same whatever medwave brings along.
+
+    Args:
+        weights: path of a file, or a key of :data:`SHIPPED`.
+
+    Raises:
+        MissingFileError: when it is neither; it lists the names.
+    """
+    path = Path(weights)
+    if path.is_file():
+        return path
+    if (name := str(path)) in SHIPPED:
+        return shipped_weights(name)
+    raise MissingFileError(
+        f"{path}: there is no such weight file; weights that come with medwave are called {', '.join(SHIPPED)}"
+    )
+
+
 def shipped_weights(name: str) -> Path:
     """File of weights that come with medwave; the card beside it says what they were trained on and what they reach.
 
@@ -197,7 +220,9 @@ def read_foreign_checkpoint(path: str | Path) -> dict[str, Tensor]:
         MissingFileError: when there is no such file.
         InputError: when it cannot be read without running code, or holds no tensors by name.
     """
-    source = _existing(path)
+    source = Path(path)
+    if not source.is_file():
+        raise MissingFileError(f"{source}: there is no such weight file")
     try:
         with source.open("rb") as file:
             content = torch.load(file, map_location="cpu", weights_only=True)
@@ -224,15 +249,8 @@ def _options(model: nn.Module) -> dict[str, Any]:
     return options
 
 
-def _existing(path: str | Path) -> Path:
-    source = Path(path)
-    if not source.is_file():
-        raise MissingFileError(f"{source}: there is no such weight file")
-    return source
-
-
-def _checked(path: str | Path) -> Path:
-    source = _existing(path)
+def _checked(path: StrPath) -> Path:
+    source = weight_file(path)
     with source.open("rb") as file:
         start = file.read(9)
     if start.startswith(_PICKLE_STARTS) and not _begins_safetensors(start):

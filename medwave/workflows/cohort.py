@@ -118,9 +118,14 @@ def register_cohort(
             the images and write to the folder under the same names.
 
     Raises:
+        MissingFileError: when there are no such weights.
         OutputError: when the folder or a table cannot be written, or another run works in the folder.
     """
     options = options or CohortOptions()
+    if weights is not None:
+        from medwave.models.weights import weight_file  # torch takes a second to import
+
+        weights = weight_file(weights)
     jobs = max(1, min(options.jobs, len(items)))
     threads = threads_each(options.threads, jobs) if workers is None else options.threads or workers.threads
     each = replace(options.registration, threads=threads)

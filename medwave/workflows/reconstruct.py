@@ -27,7 +27,7 @@ from medwave.core.errors import InputError, MissingFileError
 from medwave.core.files import StrPath, json_text, write_json
 from medwave.core.provenance import Stage, StageClock, versions
 from medwave.core.tree import Tree
-from medwave.models.weights import NEURON_WEIGHTS, shipped_weights
+from medwave.models.weights import NEURON_WEIGHTS, shipped_weights, weight_file
 from medwave.scale import Workers
 from medwave.tracing import topology, translate
 from medwave.volumes import open_stack, read_swc, read_swc_units
@@ -106,7 +106,7 @@ def reconstruct(
         volume: anything :func:`medwave.volumes.open_stack` opens.
         output: the folder; made when absent.
         gold: SWC file of the true tree, to score the trace with; in the units of the options unless it says so.
-        weights: weights of a fibre network (safetensors); by default those that come with medwave.
+        weights: as for :func:`medwave.segment`.
         options: all options; single ones can be given by name: ``reconstruct(v, o, units="um")``.
         command_line: the command that repeats the run, for the record.
         on_stage: told the name of each step when it begins.
@@ -223,8 +223,9 @@ def request(
     Raises:
         MissingFileError: when a file is not there.
     """
-    own = {name: shipped_weights(name) for name in NEURON_WEIGHTS} if weights is None else {"weights": weights}
-    inputs = {"volume": volume, "gold": gold, **own}
+    own = NEURON_WEIGHTS if weights is None else ()
+    given = {} if weights is None else {"weights": weight_file(weights)}
+    inputs = {"volume": volume, "gold": gold, **{name: shipped_weights(name) for name in own}, **given}
     for path in inputs.values():
         if path is not None and not is_url(path) and not location(path).exists():
             raise MissingFileError(f"{path}: no such file or folder; check the name")

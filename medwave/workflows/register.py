@@ -167,7 +167,8 @@ def register(
         init: what to start from: a 4x4 RAS+ mm matrix from fixed to moving points, a transform, a file of ITK, FSL
             or FreeSurfer (:func:`medwave.volumes.read_transform`), or the folder of another run. A linear one is
             refined by the affine stage; with one that bends space the deformable part goes on, its affine stays.
-        weights: a WiNet's safetensors; the refinement then starts from its prediction, not from the affine.
+        weights: of a WiNet, from whose prediction the refinement then starts: a file (safetensors), or ``"brain"``,
+            which comes with medwave (a file of that name comes first).
         fixed_channels, moving_channels: further images of the two subjects, such as T2 beside T1, in pairs, on any
             grids in the worlds of ``fixed`` and ``moving``. The similarity of the deformable part is the mean over
             all pairs; the affine is found on the first.

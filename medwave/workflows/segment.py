@@ -28,7 +28,7 @@ from medwave.cubes import Box
 from medwave.cubes.plan import CubePlan, Triple
 from medwave.engine.fibres import BLOCK, CubeCount, FibrePredictor, blocks_within, fibre_plan, predict_fibres
 from medwave.models import FibreNet, open_network, shipped_weights
-from medwave.models.weights import read_weights_info
+from medwave.models.weights import read_weights_info, weight_file
 from medwave.scale import Workers
 from medwave.transforms.microscopy import EmptyVolumeError, IntensityScale, sampled_scale
 from medwave.volumes import LazyVolume, OmeZarrImage, open_stack
@@ -127,8 +127,9 @@ def segment(
     Args:
         volume: anything :func:`medwave.volumes.open_stack` opens.
         output: the folder; made when absent. Images go to ``options.store`` where that is given.
-        weights: weights of a fibre network (safetensors); by default one of the two that come with medwave: one for
-            volumes whose noise can be seen, one for volumes whose background was cut to zero.
+        weights: of a fibre network: a file (safetensors), or one of the two that come with medwave by its name:
+            ``"neuron_noise"`` for volumes whose noise can be seen, ``"neuron"`` for volumes whose background was cut to
+            zero (a file of that name comes first). The one that suits the volume when left out.
         options: all options; single ones can be given by name: ``segment(v, o, threshold=0.4)``.
         command_line: the command that repeats the run, for the record.
         on_stage: told the name of each step when it begins.
@@ -208,7 +209,7 @@ def prepare(
     """
     region = parse_region(options.region, volume.shape)
     scale = volume_scale(volume, region)
-    path = Path(weights) if weights is not None else suited_weights(scale)
+    path = suited_weights(scale) if weights is None else weight_file(weights)
     model, info = load_fibre_network(path), read_weights_info(path)
     seen = fingerprint(path)["sha256"]
     asked = (options.device, options.precision)

@@ -28,6 +28,7 @@ from medwave.engine.fibres import (
     fibre_plan,
     is_empty,
 )
+from medwave.models.weights import weight_file
 from medwave.scale import Workers
 from medwave.volumes import open_stack
 from medwave.volumes.location import absolute
@@ -126,7 +127,7 @@ def plan_segmentation(
     parts = [around(column) for column in columns_of(plan, blocks)] if workers is None else [s.box for s in shards]
     cubes = sum(count_touching(plan, part) for part in parts)
     threads = options.threads or (workers.threads if workers else 0)
-    path = None if weights is None else absolute(weights)
+    path = None if weights is None else absolute(weight_file(weights))
     probe = _Probe(absolute(volume), path, options, plan, _spread(plan, region), threads)
     seen = _probe(probe) if workers is None else workers.call(_probe, probe)
     written = sum(math.prod(block.shape) for block in blocks)

@@ -26,7 +26,11 @@ class TrainFibreOptions:
         None, "Folder with training/ and validation/, each with cubes volume_N.tif and labels_N.tif."
     )
     axons_share: int = option(1, "Share of the cubes of that folder.")
-    init: str | None = option(None, "Weights to start from, of a network with the same tensors: fine-tuning.")
+    init: str | None = option(
+        None,
+        "Weights to start from, of a network with the same tensors: a file, or neuron or neuron_noise, which come with "
+        "medwave.",
+    )
     size: tuple[int, int, int] = option((32, 64, 64), "Size of the training cubes.")
     epochs: int = option(24, "Epochs; after each the network is validated and the state written.")
     steps: int = option(100, "Steps of an epoch.")
@@ -86,7 +90,9 @@ class TrainPairOptions:
     width: int = option(8, "The network's base channels.")
     wavelet: str = option("haar", "The network's wavelet.")
     diffeomorphic: bool = option(True, "Predict a velocity (WiNet-diff) rather than a displacement.")
-    init: str | None = option(None, "Weights to start from, of a network with the same tensors.")
+    init: str | None = option(
+        None, "Weights to start from, of a network with the same tensors: a file, or brain, which comes with medwave."
+    )
     spacing_mm: float = option(2.0, "Voxel size of the images; the network then works at it.")
     size: tuple[int, int, int] = option((80, 96, 80), "Size of the training images in voxels, multiples of 16.")
     validation_size: tuple[int, int, int] = option((80, 96, 80), "Size of the validation images, multiples of 16.")

@@ -230,6 +230,11 @@ def test_a_gpu_that_is_absent_is_said(refused, pair, tmp_path):
         (("--nonsense",), "No such option"),
         (("--init", "absent.tfm"), "absent.tfm: no such file"),
         (("--weights", "absent.safetensors"), "absent.safetensors"),
+        (
+            ("--weights", "heart"),
+            "heart: there is no such weight file; weights that come with medwave are called neuron",
+        ),
+        (("--weights", "neuron"), "neuron_wavesnet.safetensors: weights of a WiNet are needed, these are of WaveUNet"),
     ],
 )
 def test_bad_option_values_are_refused(refused, pair, tmp_path, words, rule):

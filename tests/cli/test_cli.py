@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -10,6 +11,9 @@ import pytest
 from cli_cases import QUICK, listing
 
 import medwave as package
+from medwave.core.provenance import fingerprint
+from medwave.models import shipped_weights
+from medwave.models.weights import NEURON_WEIGHTS, SHIPPED
 from medwave.volumes import PointTable, read_points, read_volume, write_points
 from medwave.workflows.run_folder import FILES
 
@@ -70,6 +74,39 @@ def test_register_writes_everything_and_says_where(medwave, pair, tmp_path):
     assert record["inputs"]["fixed"]["path"] == str(pair["fixed"])
     before, after = (np.mean([scores[when] for scores in record["dice"].values()]) for when in ("before", "after"))
     assert after > before + 0.03  # a ball without texture: what accuracy is, tests/workflows says
+
+
+def test_register_takes_weights_by_their_name(medwave, pair, tmp_path):
+    done = medwave("register", pair["fixed"], pair["moving"], "-o", tmp_path / "run", "--weights", "brain", *QUICK)
+    assert done.code == 0, done.err
+    assert "medwave: predict" in done.err
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["inputs"]["weights"] == {
+        "path": str(shipped_weights("brain")),
+        **fingerprint(shipped_weights("brain")),
+    }
+
+
+@pytest.mark.parametrize(
+    ("command", "names"),
+    [
+        ("register", {"brain"}),
+        ("batch", {"brain"}),
+        ("segment", set(NEURON_WEIGHTS)),
+        ("reconstruct", set(NEURON_WEIGHTS)),
+        ("demo neuron", set(NEURON_WEIGHTS)),
+        ("train winet", {"brain"}),
+        ("train waveunet", set(NEURON_WEIGHTS)),
+        ("export", set(SHIPPED)),
+    ],
+)
+def test_help_says_which_weights_come_with_medwave(medwave, monkeypatch, command, names):
+    monkeypatch.setenv("COLUMNS", "400")
+    monkeypatch.setenv("TERMINAL_WIDTH", "400")
+    (said,) = re.findall(
+        r"a file(?: \(safetensors\))?, or ([a-z_, ]+), which comes?", medwave(*command.split(), "--help").out
+    )
+    assert set(re.split(", | or ", said)) == names
 
 
 def test_apply_moves_several_files(medwave, pair, run, tmp_path):

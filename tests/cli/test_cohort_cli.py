@@ -5,6 +5,8 @@ import json
 
 from cli_cases import QUICK, write_pair
 
+from medwave.models import shipped_weights
+
 
 def test_one_of_two_fails(medwave, tmp_path):
     write_pair(tmp_path)
@@ -32,6 +34,18 @@ def test_one_of_two_fails(medwave, tmp_path):
     assert "absent.nii.gz: no such file" in bad["error"]
 
 
+def test_weights_are_taken_by_their_name(medwave, tmp_path, monkeypatch):
+    write_pair(tmp_path)
+    (tmp_path / "pairs.csv").write_text("fixed,moving\nfixed.nii.gz,moving.nii.gz\n")
+    monkeypatch.chdir(tmp_path)
+    words = ("batch", "pairs.csv", "-o", "out", "--weights", "brain", *QUICK)
+    first, again = medwave(*words), medwave(*words)
+    assert (first.code, again.code) == (0, 0), first.err
+    assert "complete before" in again.err
+    (record,) = (json.loads(path.read_text()) for path in (tmp_path / "out").glob("*/*/run.json"))
+    assert record["inputs"]["weights"]["path"] == str(shipped_weights("brain"))
+
+
 def test_unusable_questions_are_errors_of_one_line(medwave, tmp_path):
     write_pair(tmp_path)
     for words, said in (
@@ -40,6 +54,7 @@ def test_unusable_questions_are_errors_of_one_line(medwave, tmp_path):
         ((tmp_path, "--to-template", tmp_path / "absent.nii.gz"), "no such file"),
         ((tmp_path, "--template-labels", tmp_path / "fixed_labels.nii.gz"), "belongs to --to-template"),
         ((tmp_path, "--all-pairs", "--jobs", "0"), "jobs: one or more"),
+        ((tmp_path, "--all-pairs", "--weights", "heart"), "heart: there is no such weight file; weights that come"),
     ):
         failed = medwave("batch", *words, "-o", tmp_path / "out", *QUICK)
         assert failed.code == 2

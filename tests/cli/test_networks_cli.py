@@ -14,7 +14,7 @@ import pytest
 import tifffile
 from cli_cases import listing
 
-from medwave.models import WiNet, save_weights
+from medwave.models import WiNet, save_weights, shipped_weights
 from medwave.transforms.neurons import Growth, grow_tree, render_neuron
 from medwave.volumes import create_ome_zarr, open_stack, write_swc, write_v3draw
 
@@ -167,13 +167,27 @@ def test_volumes_are_refused(refused, neuron, bright_is_fibre, tmp_path, kind, c
     assert rule in line
 
 
+def test_weights_are_taken_by_their_name(medwave, refused, files, monkeypatch):
+    monkeypatch.chdir(files)
+    done = medwave("reconstruct", files / "image.tif", "-o", files / "out", "--weights", "neuron")
+    assert done.code == 0, done.err
+    record = json.loads((files / "out" / "run.json").read_text())
+    assert record["weights"]["path"] == str(shipped_weights("neuron"))
+    words = ("segment", files / "image.tif", "--weights", "neuron", "-o", files / "out")
+    assert medwave(*words).out.startswith("1 blocks, 1 of them by an earlier run; 0 cubes predicted")
+    assert json.loads(medwave(*words, "--dry-run", "--json", "-").out)["cubes"] == 1
+    for command in ("segment", "reconstruct"):
+        line = refused(command, files / "image.tif", "-o", files / "new", "--weights", "neurone")
+        assert "neurone: there is no such weight file; weights that come with medwave are called neuron, " in line
+
+
 def test_weights_are_refused(refused, files, bright_is_fibre):
     save_weights(WiNet(), files / "winet.safetensors")
     (files / "hostile.pt").write_bytes(b"\x80\x04cposix\nsystem\n(S'touch stolen'\ntR.")
     (files / "cut.safetensors").write_bytes(bright_is_fibre.read_bytes()[:900])
     for name, rule in {
         "winet.safetensors": "WiNet", "hostile.pt": "can run code", "cut.safetensors": "safetensors",
-        "none.safetensors": "no such weight file",
+        "none.safetensors": "no such weight file; weights that come with medwave are called neuron, ",
     }.items():  # fmt: skip
         line = refused("segment", files / "image.tif", "-o", files / "out", "--weights", files / name)
         assert name in line

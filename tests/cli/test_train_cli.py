@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from medwave.models import read_weights_info
+
 pytest.importorskip("ignite", reason="training needs the extra train")
 
 CONFIG = """
@@ -65,6 +67,18 @@ def test_the_recipes_of_the_shipped_network_are_configurations(name):
     values = yaml.safe_load(recipe.read_text())
     options = TrainFibreOptions(**values | {"size": tuple(values["size"]), "axons": "folder"})
     assert options.network == "neuron_wavesnet_v4"
+
+
+def test_fine_tuning_takes_weights_by_their_name(medwave, tmp_path):
+    words = ("--size", "16,32,32", "--epochs", 1, "--steps", 1, "--validation-cubes", 1, "-o", tmp_path / "run")
+    done = medwave("train", "waveunet", "--init", "neuron", *words)
+    assert done.code == 0, done.err
+    start = read_weights_info("neuron").provenance
+    assert read_weights_info(tmp_path / "run" / "best.safetensors").provenance.endswith(f"weights that were {start}")
+    done = medwave("train", "waveunet", "--init", "neurone", *words[:-1], tmp_path / "other")
+    assert done.code == 2
+    assert "neurone: there is no such weight file; weights that come with medwave are called neuron, " in done.err
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_pair_network_needs_label_maps(medwave, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ from medwave.models import (
     shipped_weights,
     winet_diff,
 )
-from medwave.models.weights import NEURON_WEIGHTS, SHIPPED
+from medwave.models.weights import NEURON_WEIGHTS, SHIPPED, weight_file
 
 
 class Bomb:
@@ -234,6 +235,33 @@ def test_a_shipped_network_opens_tells_its_origin_and_has_its_card(name):
 def test_weights_that_do_not_come_with_medwave_are_refused():
     with pytest.raises(InputError, match="are neuron, neuron_noise, brain, got 'heart'"):
         shipped_weights("heart")
+
+
+@pytest.mark.parametrize(("name", "kind"), [("neuron", FibreNet), ("neuron_noise", FibreNet), ("brain", WiNet)])
+def test_shipped_weights_are_taken_by_name_from_any_folder(name, kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir()  # a folder is no weight file
+    by_name, by_path = open_network(name, kind), open_network(shipped_weights(name), kind)
+    assert all(torch.equal(tensor, by_path.state_dict()[key]) for key, tensor in by_name.state_dict().items())
+    assert read_weights_info(Path(name)) == read_weights_info(shipped_weights(name))
+    assert weight_file(name) == shipped_weights(name)
+
+
+def test_a_file_of_the_name_in_the_current_folder_comes_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_weights(WiNet(2), tmp_path / "brain", provenance="my own")
+    assert read_weights_info("brain").provenance == "my own"
+    assert open_network("brain", WiNet).options["width"] == 2
+
+
+@pytest.mark.parametrize("name", ["heart", "runs/brain", "brain.safetensors", "BRAIN", ""])
+def test_a_name_that_is_neither_file_nor_shipped_is_refused_with_the_names_there_are(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for read in (weight_file, read_weights_info, lambda n: open_network(n, WiNet), lambda n: load_weights(WiNet(2), n)):
+        with pytest.raises(MissingFileError, match=r"no such weight file; .* are called neuron, neuron_noise, brain$"):
+            read(name)
+    with pytest.raises(MissingFileError, match=r"no such weight file$"):
+        read_foreign_checkpoint("neuron")  # its names are files only
 
 
 def test_the_shipped_winet_aligns_people_it_has_never_seen(data_folder, tmp_path):

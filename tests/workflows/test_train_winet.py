@@ -127,6 +127,17 @@ def test_fine_tuning_starts_from_weights_even_at_another_voxel_size(folder, tmp_
         train_winet(tmp_path / "other", options=SMALL, label_maps=str(folder), init=str(first.weights), width=2)
 
 
+def test_fine_tuning_takes_the_weights_that_come_with_medwave_by_name(folder, tmp_path):
+    tuned = train_winet(
+        tmp_path, options=SMALL, label_maps=str(folder), init="brain", width=8, epochs=1, steps=1, learning_rate=1e-9,
+        average=0.0,
+    )  # fmt: skip
+    ours, theirs = (open_network(weights, WiNet).state_dict() for weights in (tuned.weights, "brain"))
+    for name, tensor in ours.items():
+        torch.testing.assert_close(tensor, theirs[name], rtol=0, atol=1e-6)
+    assert read_weights_info(tuned.weights).provenance.endswith(read_weights_info("brain").provenance)
+
+
 def test_a_step_on_real_label_maps(data_folder, tmp_path):
     for number in ("01", "05", "09", "12"):
         source = data_folder / "brains" / "label_maps" / f"training_seg_{number}.nii.gz"
