@@ -216,6 +216,12 @@ PAGES: dict[str, tuple[str, str, Callable[[Results], str]]] = {
         "applied, *repeated* the error beside that.",
         _contrasts,
     ),
+    "learned_start": (
+        "Registration from a learned start",
+        "What the prediction of the WiNet that comes with medwave reaches, and what the refinement gains from it as a "
+        "start, between people and between contrasts: `python benchmarks/learned_start.py --images FOLDER`.",
+        _by_markdown("learned_start"),
+    ),
     "cohort": (
         "A cohort killed and repeated",
         "`medwave batch` on one cohort, once uninterrupted and once killed at random times and repeated; all files "

@@ -201,6 +201,46 @@ def test_an_error_is_told_beside_what_the_scans_were_apart_before() -> None:
     assert row["repeated_mm"] < 0.15
 
 
+def test_a_learned_start_is_measured_against_the_truth() -> None:
+    bench, volumes = import_module("learned_start"), import_module("medwave.volumes")
+    t1, _ = head_in_two_contrasts()
+    shift = np.eye(4)
+    shift[1, 3] = 3.0
+    measure = bench._distance(t1, volumes.SpatialTransform((volumes.LinearStep(shift),)))
+    field = np.zeros((3, *t1.data.shape), dtype=np.float32)
+    field[1] = 3.0
+    assert measure(np.eye(4), None)["error_mm"] == pytest.approx(3.0)
+    assert measure(shift, None)["error_mm"] == pytest.approx(0.0, abs=1e-9)
+    assert measure(np.eye(4), field)["error_mm"] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_every_state_of_a_pair_is_kept_and_becomes_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, volumes = import_module("learned_start"), import_module("medwave.volumes")
+    grid = Grid((40, 44, 36), np.diag([4.0, 4.0, 4.0, 1.0]))
+    places = (np.indices(grid.shape) - np.array(grid.shape).reshape(3, 1, 1, 1) / 2) / 14
+    for name, bend in (("a", 0.0), ("b", 0.12)):
+        x, y, z = places + bend * np.sin(2 * places[::-1])
+        within = x**2 + y**2 + z**2 < 1
+        labels = np.where(within, 1 + (x > 0) + 2 * (y > 0) + 4 * (z > 0), 0).astype(np.int16)
+        image = np.where(within, 2 + np.sin(7 * x) * np.sin(6 * y) + np.sin(5 * z), 0).astype(np.float32)
+        volumes.write_volume(tmp_path / f"{name}_T1_brain.nii.gz", Volume(image, grid))
+        volumes.write_volume(tmp_path / f"{name}_labels.nii.gz", Volume(labels, grid))
+    words = ["--images", str(tmp_path), "--pairs", "a:b", "-o", str(tmp_path / "found.json")]
+    monkeypatch.setattr("sys.argv", ["learned_start.py", *words])
+    bench.main()
+    found = json.loads((tmp_path / "found.json").read_text())
+    dice = {row["state"]: row["dice"] for row in found["rows"]}
+    assert list(dice) == ["affine", "prediction", "fast", "fast from it", "balanced", "balanced from it"]
+    assert dice["affine"] < dice["fast"]
+    assert dice["affine"] < dice["balanced from it"]
+    assert dice["prediction"] != dice["affine"]
+    assert all(row["cpu_s"] > 0 for row in found["rows"])
+    assert f"| a:b | Dice | {dice['affine']:.4f} | {dice['prediction']:.4f} |" in bench.markdown(found)
+    monkeypatch.setattr("sys.argv", ["learned_start.py", "--images", str(tmp_path / "none")])
+    with pytest.raises(import_module("_results").BenchmarkError, match=r"no ID_labels\.nii\.gz is there"):
+        bench.main()
+
+
 def test_rows_of_the_gpu_become_tables_and_what_failed_is_left_out() -> None:
     rows = import_module("_registration_gpu_rows")
     scored = {"seconds": 0.1, "dice": 0.61, "first_dice": 0.6, "folds": 0.0}
