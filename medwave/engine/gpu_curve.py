@@ -91,7 +91,7 @@ def coefficients(
 
 @triton.jit(do_not_specialize=_SIZES)
 def force(
-    x, fixed, warped, out, depth, height, width, voxels, chunk, R: tl.constexpr, FUSED: tl.constexpr,
+    x, fixed, warped, out, depth, height, width, voxels, chunk, bound, R: tl.constexpr, FUSED: tl.constexpr,
     BR: tl.constexpr, BW: tl.constexpr,
 ):  # fmt: skip
     """The gradient by displacement ``(3, D, H, W)`` from the coefficients in ``x``, their row sums if not ``FUSED``."""
@@ -110,5 +110,5 @@ def force(
             f = tl.load(fixed + at, mask=here, other=0.0)
             w = tl.load(warped + at, mask=here, other=0.0)
             g = 0.5 * ((a1 + a2 * f) * f + b * w - c)
-            push(g, warped, out, i, at, rows, columns, here, depth, height, width, voxels)
+            push(g, warped, out, i, at, rows, columns, here, depth, height, width, voxels, bound)
         held = planes[4:]

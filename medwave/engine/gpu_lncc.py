@@ -72,25 +72,29 @@ def coefficients(
 
 
 @triton.jit
-def push(g, warped, out, i, at, rows, columns, here, depth, height, width, voxels):
-    """Force at ``at`` from half the derivative by intensities, ``g``: times the differences of the warped image."""
+def push(g, warped, out, i, at, rows, columns, here, depth, height, width, voxels, bound):
+    """Force at ``at`` from half the derivative by intensities, ``g``: times the differences of the warped image.
+
+    ``bound`` is one over the length that no vector reaches.
+    """
     ahead = (tl.minimum(i + 1, depth - 1) - i) * height * width
     behind = (i - tl.maximum(i - 1, 0)) * height * width
-    rise = tl.load(warped + at + ahead, mask=here) - tl.load(warped + at - behind, mask=here)
-    tl.store(out + at, g * rise, mask=here)
+    x = g * (tl.load(warped + at + ahead, mask=here, other=0.0) - tl.load(warped + at - behind, mask=here, other=0.0))
     up = (tl.minimum(rows + 1, height - 1) - rows) * width
     down = (rows - tl.maximum(rows - 1, 0)) * width
-    rise = tl.load(warped + at + up, mask=here) - tl.load(warped + at - down, mask=here)
-    tl.store(out + voxels + at, g * rise, mask=here)
+    y = g * (tl.load(warped + at + up, mask=here, other=0.0) - tl.load(warped + at - down, mask=here, other=0.0))
     right = tl.minimum(columns + 1, width - 1) - columns
     left = columns - tl.maximum(columns - 1, 0)
-    rise = tl.load(warped + at + right, mask=here) - tl.load(warped + at - left, mask=here)
-    tl.store(out + 2 * voxels + at, g * rise, mask=here)
+    z = g * (tl.load(warped + at + right, mask=here, other=0.0) - tl.load(warped + at - left, mask=here, other=0.0))
+    share = 1.0 / (1.0 + bound * tl.sqrt(x * x + y * y + z * z))
+    tl.store(out + at, share * x, mask=here)
+    tl.store(out + voxels + at, share * y, mask=here)
+    tl.store(out + 2 * voxels + at, share * z, mask=here)
 
 
 @triton.jit(do_not_specialize=_SIZES)
 def force(
-    x, fixed, warped, out, depth, height, width, voxels, chunk, R: tl.constexpr, FUSED: tl.constexpr,
+    x, fixed, warped, out, depth, height, width, voxels, chunk, bound, R: tl.constexpr, FUSED: tl.constexpr,
     BR: tl.constexpr, BW: tl.constexpr,
 ):  # fmt: skip
     """The gradient by displacement ``(3, D, H, W)`` from the coefficients in ``x``, their row sums if not ``FUSED``."""
@@ -108,5 +112,6 @@ def force(
             at = (i * height + rows) * width + columns
             f = tl.load(fixed + at, mask=here, other=0.0)
             w = tl.load(warped + at, mask=here, other=0.0)
-            push(0.5 * (a * f + b * w - c), warped, out, i, at, rows, columns, here, depth, height, width, voxels)
+            g = 0.5 * (a * f + b * w - c)
+            push(g, warped, out, i, at, rows, columns, here, depth, height, width, voxels, bound)
         held = planes[3:]

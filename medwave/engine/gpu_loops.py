@@ -70,7 +70,10 @@ class _Windows:
     recorded = False
     """Whether iterations are started as a recorded graph: where that was seen on a GPU to give the same numbers."""
 
-    def __init__(self, loops: TritonLoops, fixed: Tensor, weight: Tensor, radius: int, kept: int, *more: float) -> None:
+    def __init__(
+        self, loops: TritonLoops, fixed: Tensor, weight: Tensor, radius: int, limit: float, kept: int, *more: float
+    ) -> None:
+        self.bound = 1 / limit
         self.loops, self.fixed, self.weight, self.radius = loops, fixed, weight, radius
         self.tiling = Tiling(fixed.shape)
         self.fused = radius <= FUSED_RADIUS
@@ -102,7 +105,7 @@ class _Windows:
             self.steady, **filters,
         )  # fmt: skip
         source = self.sums if self.fused else self._by_rows(self.sums, self.sums, "stored", self.products)
-        self.kernels.force[(tiling.count,)](source, self.fixed, warped, out, *tiling.march, **filters)
+        self.kernels.force[(tiling.count,)](source, self.fixed, warped, out, *tiling.march, self.bound, **filters)
 
     def force(self, warped: Tensor, out: Tensor) -> float:
         with torch.cuda.device_of(warped):
@@ -115,9 +118,12 @@ class LocalCorrelation(_Windows):
 
     kernels, products, recorded = gpu_lncc, 3, True
 
-    def __init__(self, loops: TritonLoops, fixed: Tensor, weight: Tensor, radius: int, epsilon: float = 1e-7) -> None:
+    def __init__(
+        self, loops: TritonLoops, fixed: Tensor, weight: Tensor, radius: int, epsilon: float = 1e-7,
+        limit: float = np.inf,
+    ) -> None:  # fmt: skip
         self.steady = epsilon * float((2 * radius + 1) ** 6)
-        super().__init__(loops, fixed, weight, radius, 2)
+        super().__init__(loops, fixed, weight, radius, limit, 2)
 
 
 class LocalCurve(_Windows):
@@ -126,11 +132,12 @@ class LocalCurve(_Windows):
     kernels, products = gpu_curve, 4
 
     def __init__(
-        self, loops: TritonLoops, fixed: Tensor, weight: Tensor, radius: int, ridge: float = 3e-5, least: float = 1e-4
-    ) -> None:
+        self, loops: TritonLoops, fixed: Tensor, weight: Tensor, radius: int, ridge: float = 3e-5, least: float = 1e-4,
+        limit: float = np.inf,
+    ) -> None:  # fmt: skip
         count = float((2 * radius + 1) ** 3)
         self.steady = least * count
-        super().__init__(loops, fixed, weight, radius, 5, ridge * count)
+        super().__init__(loops, fixed, weight, radius, limit, 5, ridge * count)
 
 
 class TritonLoops(TorchLoops):
@@ -151,13 +158,13 @@ class TritonLoops(TorchLoops):
             raise InputError(f"the loops for a GPU take arrays below 2^31 elements, got {shape}; use --device cpu")
         return super().empty(*shape)
 
-    def similarity(self, metric: str, fixed: Tensor, weight: Tensor, radius: int) -> Similarity:
+    def similarity(self, metric: str, fixed: Tensor, weight: Tensor, radius: int, limit: float = np.inf) -> Similarity:
         with torch.cuda.device_of(fixed):
             if metric == "lncc":
-                return LocalCorrelation(self, fixed, weight, radius)
+                return LocalCorrelation(self, fixed, weight, radius, limit=limit)
             if metric == "curve":
-                return LocalCurve(self, fixed, weight, radius)
-        return super().similarity(metric, fixed, weight, radius)
+                return LocalCurve(self, fixed, weight, radius, limit=limit)
+        return super().similarity(metric, fixed, weight, radius, limit)
 
     def warp(self, image: Tensor, field: Tensor, out: Tensor) -> None:
         tiling = Tiling(out.shape)

@@ -26,6 +26,9 @@ from medwave.fields.kernels import compose_scaled, largest_length, warp_border
 FloatVolume = npt.NDArray[np.float32]
 _COARSE = 4
 _CURVE_SIGMAS = (1.5, 0.5)
+FORCE_LIMIT = {"lncc": 2.0, "curve": 2.0, "mi": 0.2}
+"""Length that no vector of the force reaches, about four times the mean one. The longest vector of an update is one
+step: without the limit a few edges of much contrast would take it, and the rest of the image hardly move."""
 CONVERGENCE = (10, 1e-4)
 """Iterations over which the similarity must rise, and by which share of itself."""
 
@@ -54,7 +57,7 @@ class Similarity(Protocol):
     """
 
     def force(self, warped: Any, out: Any) -> float:
-        """Write the gradient by displacement ``(3, D, H, W)`` and return the similarity."""
+        """Write ``g / (1 + |g| / limit)``, g the gradient by displacement ``(3, D, H, W)``; return the similarity."""
 
 
 class Loops(Protocol):
@@ -66,7 +69,7 @@ class Loops(Protocol):
     def coarsen(self, image: Any, factor: int) -> Any: ...
     def enlarge(self, field: Any, shape: tuple[int, ...], ratio: int) -> Any: ...
     def unfold(self, field: Any) -> Any: ...
-    def similarity(self, metric: str, fixed: Any, weight: Any, radius: int) -> Similarity: ...
+    def similarity(self, metric: str, fixed: Any, weight: Any, radius: int, limit: float = np.inf) -> Similarity: ...
     def warp(self, image: Any, field: Any, out: Any) -> None: ...
     def smooth(self, field: Any, sigma_voxels: float, out: Any) -> None: ...
     def largest_length(self, field: Any) -> float: ...
@@ -94,12 +97,13 @@ class CpuLoops:
     def unfold(self, field: FloatVolume) -> FloatVolume:
         return unfold(field)
 
-    def similarity(self, metric: str, fixed: FloatVolume, weight: FloatVolume, radius: int) -> Similarity:
+    def similarity(
+        self, metric: str, fixed: FloatVolume, weight: FloatVolume, radius: int, limit: float = np.inf
+    ) -> Similarity:
         if metric == "mi":
-            return GlobalMutualInformation(fixed, weight)
-        if metric == "curve":
-            return LocalCurve(fixed, weight, radius)
-        return LocalCorrelation(fixed, weight, radius)
+            return GlobalMutualInformation(fixed, weight, limit)
+        kind = LocalCurve if metric == "curve" else LocalCorrelation
+        return kind(fixed, weight, radius, limit=limit)
 
     def warp(self, image: FloatVolume, field: FloatVolume, out: FloatVolume) -> None:
         run_slabs(warp_border, len(out), image, field, out)

@@ -1,10 +1,11 @@
 """Instance refinement: a diffeomorphic displacement field by compositive updates, coarse to fine, without weights.
 
 At each iteration the moving image is warped by the current field u; the gradient of the similarity by a displacement
-of the warped image is smoothed (``update_sigma``: fluid regularisation), scaled so that its longest vector is
-``step_voxels``, and composed, ``u <- u o (id + d) + d``; the field is then smoothed lightly (``field_sigma``: elastic
-regularisation). Steps of at most half a voxel compose to an invertible map, and coarse scales carry more elastic
-smoothing than fine ones. (Vercauteren et al., NeuroImage 45:S61-S72, 2009, doi 10.1016/j.neuroimage.2008.10.040.)
+of the warped image, its long vectors shortened (:data:`medwave.engine.loops.FORCE_LIMIT`), is smoothed
+(``update_sigma``: fluid regularisation), scaled so that its longest vector is ``step_voxels``, and composed,
+``u <- u o (id + d) + d``; the field is then smoothed lightly (``field_sigma``: elastic regularisation). Steps below a
+voxel that are smoothed over a voxel compose to an invertible map, and coarse scales carry more elastic smoothing than
+fine ones. (Vercauteren et al., NeuroImage 45:S61-S72, 2009, doi 10.1016/j.neuroimage.2008.10.040.)
 Folds that are left are smoothed away at the end (:func:`medwave.engine.unfold.unfold`).
 
 Fields are ``(3, D, H, W)`` float32 in voxels of the grid they are handed on, pull-back. The loop runs on compiled
@@ -23,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medwave.core.errors import GeometryError, InputError
-from medwave.engine.loops import CpuLoops, Level, Loops, converged, metric_at
+from medwave.engine.loops import FORCE_LIMIT, CpuLoops, Level, Loops, converged, metric_at
 from medwave.engine.pyramid import block_means
 from medwave.engine.refine_terms import Channel, FurtherChannels, LandmarkPull, Landmarks
 
@@ -76,7 +77,7 @@ def refine(
     weight: FloatVolume | None = None,
     excluded: npt.NDArray[np.bool_] | None = None,
     initial_voxels: FloatVolume | None = None,
-    step_voxels: float = 0.5,
+    step_voxels: float = 0.65,
     loops: Loops | None = None,
     channels: Sequence[Channel] = (),
     landmarks: Landmarks | None = None,
@@ -180,7 +181,7 @@ class CompositiveRun:
         self.further = FurtherChannels(loops, channels, metric, radius, weight) if channels else None
         self.pull = LandmarkPull(loops, landmarks, step, fixed.shape) if landmarks else None
         self.moving = moving
-        self.similarity = loops.similarity(metric, fixed, weight, radius)
+        self.similarity = loops.similarity(metric, fixed, weight, radius, FORCE_LIMIT[metric])
         self.warped = loops.empty(*fixed.shape)
         self.update, self.smoothed = loops.empty(3, *fixed.shape), loops.empty(3, *fixed.shape)
 

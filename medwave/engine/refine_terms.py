@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medwave.core.errors import GeometryError, InputError
-from medwave.engine.loops import Loops
+from medwave.engine.loops import FORCE_LIMIT, Loops
 
 FloatVolume = npt.NDArray[np.float32]
 _REACH_SIGMAS = 3.0
@@ -67,10 +67,10 @@ class FurtherChannels:
 
     def __init__(self, loops: Loops, channels: Sequence[Channel], metric: str, radius: int, counts: Any) -> None:
         self.loops = loops
-        whole = 1.0 + sum(channel.weight for channel in channels)
+        whole, limit = 1.0 + sum(channel.weight for channel in channels), FORCE_LIMIT[metric]
         self.first_share = 1.0 / whole
         self.parts = [
-            (loops.upload(c.moving), loops.similarity(metric, loops.upload(c.fixed), counts, radius),
+            (loops.upload(c.moving), loops.similarity(metric, loops.upload(c.fixed), counts, radius, limit),
              c.weight / whole)
             for c in channels
         ]  # fmt: skip

@@ -1,7 +1,7 @@
 """Folds that a refinement left, smoothed away where they are.
 
 A field ``(3, D, H, W)`` in voxels folds where the determinant of the Jacobian of ``p + u(p)`` is zero or less. Updates
-of half a voxel compose to an invertible map, but on a grid a few steep voxels may still cross; the rest is right.
+below a voxel compose to an invertible map, but on a grid a few steep voxels may still cross; the rest is right.
 """
 
 from __future__ import annotations

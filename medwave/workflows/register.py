@@ -54,9 +54,9 @@ FloatVolume = npt.NDArray[np.float32]
 Source = Volume | StrPath
 
 LEVELS: dict[str, tuple[Level, ...]] = {
-    "fast": (Level(8, 40, 1.5, 0.7), Level(4, 40, 1.5, 0.5), Level(2, 15, 1.0, 0.35)),
-    "balanced": (Level(8, 60, 1.5, 0.7), Level(4, 60, 1.5, 0.6), Level(2, 40, 1.2, 0.45), Level(1, 24, 1.0, 0.37)),
-    "accurate": (Level(8, 80, 1.5, 0.7), Level(4, 80, 1.5, 0.6), Level(2, 60, 1.2, 0.45), Level(1, 50, 1.0, 0.37)),
+    "fast": (Level(8, 30, 1.5, 0.7), Level(4, 30, 1.5, 0.6), Level(2, 8, 1.0, 0.35)),
+    "balanced": (Level(8, 60, 1.5, 0.7), Level(4, 40, 1.5, 0.6), Level(2, 20, 1.2, 0.5), Level(1, 12, 1.0, 0.37)),
+    "accurate": (Level(8, 80, 1.5, 0.7), Level(4, 60, 1.5, 0.6), Level(2, 30, 1.2, 0.5), Level(1, 24, 1.0, 0.37)),
 }
 _MOST_VOXELS = 12_000_000
 

@@ -98,17 +98,17 @@ def test_folds(shape):
 
 
 @pytest.mark.parametrize(
-    ("metric", "radius", "fused"),
-    [(m, r, f) for m in ("lncc", "curve") for r, f in ((1, 4), (2, 0), (2, 4), (4, 0))],
+    ("metric", "radius", "fused", "limit"),
+    [(m, r, f, n) for m in ("lncc", "curve") for r, f, n in ((1, 4, 1.5), (2, 0, 0.1), (2, 4, np.inf), (4, 0, np.inf))],
 )
-def test_similarity_and_force(metric, radius, fused, monkeypatch):
+def test_similarity_and_force(metric, radius, fused, limit, monkeypatch):
     monkeypatch.setattr(gpu_loops, "FUSED_RADIUS", fused)
     fixed, warped, weight = image(seed=0), 0.5 * image(seed=0) + 0.5 * image(seed=1), image(seed=2)
     values = []
 
     def job(loops):
         out = loops.empty(3, *SHAPE)
-        similarity = loops.similarity(metric, loops.upload(fixed), loops.upload(weight), radius)
+        similarity = loops.similarity(metric, loops.upload(fixed), loops.upload(weight), radius, limit)
         values.append(similarity.force(loops.upload(warped), out))
         return out
 

@@ -158,7 +158,7 @@ def test_on_a_gpu_each_operation_agrees(metric: str, radius: int) -> None:
     results, values = [], []
     for loops in (CpuLoops(), TritonLoops(torch.device("cuda"))):
         out, image_out, composed, smoothed = (loops.empty(*s, *shape) for s in ((3,), (), (3,), (3,)))
-        similarity = loops.similarity(metric, loops.upload(fixed), loops.upload(weight), radius)
+        similarity = loops.similarity(metric, loops.upload(fixed), loops.upload(weight), radius, 1.5)
         values.append(similarity.force(loops.upload(warped), out))
         loops.warp(loops.upload(fixed), loops.upload(field), image_out)
         loops.compose(loops.upload(field), loops.upload(field[::-1]), 0.3, composed)

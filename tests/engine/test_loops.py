@@ -82,19 +82,36 @@ def test_the_longest_vector_agrees():
 @pytest.mark.parametrize(
     ("metric", "radius"), [("lncc", 1), ("lncc", 2), ("lncc", 4), ("curve", 1), ("curve", 2), ("curve", 4), ("mi", 2)]
 )
-def test_similarity_and_force_agree(metric, radius):
+@pytest.mark.parametrize("limit", [np.inf, 0.1])
+def test_similarity_and_force_agree(metric, radius, limit):
     fixed, warped, weight = image(0), 0.5 * image(0) + 0.5 * image(1), image(2)
     values = []
 
     def job(loops):
         out = loops.empty(3, *SHAPE)
-        similarity = loops.similarity(metric, loops.upload(fixed), loops.upload(weight), radius)
+        similarity = loops.similarity(metric, loops.upload(fixed), loops.upload(weight), radius, limit)
         values.append(similarity.force(loops.upload(warped), out))
         return out
 
     one, other = on_both(job)
     np.testing.assert_allclose(one, other, atol=1e-3 * np.abs(other).max())
     assert values[0] == pytest.approx(values[1], rel=1e-4)
+
+
+@pytest.mark.parametrize("metric", ["lncc", "curve", "mi"])
+@pytest.mark.parametrize("loops", [CpuLoops(), TorchLoops(torch.device("cpu"))], ids=["compiled", "torch"])
+def test_the_limited_force_is_the_gradient_with_its_long_vectors_shortened(loops, metric):
+    images = [loops.upload(image(seed)) for seed in (0, 2, 1)]  # fixed, weight, warped
+    gradient, limited = (np.zeros((3, *SHAPE), dtype=np.float32) for _ in range(2))
+    for limit, out in ((np.inf, gradient), (0.05, limited)):
+        similarity = loops.similarity(metric, *images[:2], 2, limit)
+        force = loops.empty(3, *SHAPE)
+        similarity.force(images[2], force)
+        out[:] = loops.download(force)
+    length = np.linalg.norm(gradient, axis=0)
+    np.testing.assert_allclose(limited, gradient / (1 + length / 0.05), atol=1e-5)
+    assert length.max() > 0.05
+    assert np.linalg.norm(limited, axis=0).max() < 0.05
 
 
 @pytest.mark.parametrize("factor", [1, 2, 4, 8])
