@@ -353,6 +353,8 @@ def _refine(
         return Refinement(np.zeros((3, *pair.grid.shape), dtype=np.float32) if initial is None else initial, [])
     levels = tuple(level for level in LEVELS[options.preset] if min(pair.grid.shape) >= 8 * level.factor)
     levels = tuple(level_for(options.metric, level) for level in levels or LEVELS[options.preset][-1:])
+    if pair.excluded is not None:  # what surrounds an excluded place spreads into it by the smoothing of iterations
+        levels = tuple(replace(level, iterations=2 * level.iterations) for level in levels)
     return refine(
         pair.fixed, pair.moving, levels,
         formulation=options.formulation, metric=options.metric,
