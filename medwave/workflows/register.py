@@ -23,7 +23,7 @@ from medwave.core.memory import freed_memory_kept
 from medwave.core.provenance import Stage, StageClock
 from medwave.core.threads import limited_threads
 from medwave.engine.affine import AffineResult, align
-from medwave.engine.loops import Level, Loops, level_for, loops_for
+from medwave.engine.loops import FORCE_LIMIT, Level, Loops, level_for, loops_for
 from medwave.engine.refine import Progress, Refinement, refine
 from medwave.engine.refine_terms import Channel
 from medwave.fields.inversion_kernel import invert_array
@@ -353,7 +353,8 @@ def _refine(
         return Refinement(np.zeros((3, *pair.grid.shape), dtype=np.float32) if initial is None else initial, [])
     levels = tuple(level for level in LEVELS[options.preset] if min(pair.grid.shape) >= 8 * level.factor)
     levels = tuple(level_for(options.metric, level) for level in levels or LEVELS[options.preset][-1:])
-    if pair.excluded is not None:  # what surrounds an excluded place spreads into it by the smoothing of iterations
+    # what surrounds an excluded place spreads into it by the smoothing of iterations; a force without limit takes more
+    if pair.excluded is not None or np.isinf(FORCE_LIMIT[options.metric]):
         levels = tuple(replace(level, iterations=2 * level.iterations) for level in levels)
     return refine(
         pair.fixed, pair.moving, levels,
