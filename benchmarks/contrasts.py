@@ -30,7 +30,6 @@ import numpy.typing as npt
 import torch
 from _measure import machine
 from _results import save, versions
-from _ventricles import ventricles
 from scipy import ndimage
 
 import medwave
@@ -47,6 +46,8 @@ NOISE = 0.02
 """Standard deviation of the noise as a share of the 99th percentile of the brain."""
 BINS = 64
 """Of the T1's intensities, where an image is given another contrast."""
+DEEP_VOXELS = 18
+"""How far inside the head the ventricles are looked for."""
 
 
 def main() -> None:
@@ -57,7 +58,7 @@ def main() -> None:
         images |= {name: in_contrast_of(images[other], images["T1"]) for name, other in LIKE.items()}
         true, back = random_truth(images["T1"], seed=options.seed)
         moving = {name: with_noise(moved(image, back), seed=n) for n, (name, image) in enumerate(images.items())}
-        case = Case(images["T1"], true, outline(ventricles(images["T1"], images["T2"])), options.preset)
+        case = Case(images["T1"], true, outline(images["T1"], images["T2"]), options.preset)
         for name in CASES:
             first, *further = ["T1", "T2"] if name == "T1+T2" else [name]
             sides = (("fixed_channels", images), ("moving_channels", moving))
@@ -132,9 +133,15 @@ def in_contrast_of(other: Volume, image: Volume) -> Volume:
     return Volume(result, image.grid, f"{image.name} like {other.name}")
 
 
-def outline(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Voxels on either side of the surface of a structure."""
-    return np.asarray(ndimage.binary_dilation(inside) & ~ndimage.binary_erosion(inside))
+def outline(t1: Volume, t2: Volume) -> npt.NDArray[np.bool_]:
+    """Voxels at the surface of the ventricles: the largest piece deep in the head, dark in T1 and bright in T2."""
+    dark, bright = np.asarray(t1.data), np.asarray(t2.data)
+    head = dark > 0
+    deep = ndimage.distance_transform_edt(ndimage.binary_fill_holes(head)) > DEEP_VOXELS
+    fluid = deep & (dark < 0.45 * np.median(dark[head])) & (bright > 0.6 * np.percentile(bright[head], 99))
+    pieces, _ = ndimage.label(fluid)
+    ventricles = pieces == np.bincount(pieces.ravel())[1:].argmax() + 1
+    return np.asarray(ndimage.binary_dilation(ventricles) & ~ndimage.binary_erosion(ventricles))
 
 
 @dataclass(frozen=True)
