@@ -196,12 +196,6 @@ PAGES: dict[str, tuple[str, str, Callable[[Results], str]]] = {
         "same affine: `python benchmarks/registration.py --images FOLDER`.",
         _by_markdown("_registration_table"),
     ),
-    "registration_fast": (
-        "Registration, the preset fast",
-        "`fast` after its overhead was cut, in turns with greedy: `python benchmarks/registration.py --images FOLDER "
-        "--methods medwave-command-fast,greedy`.",
-        _by_markdown("_registration_table"),
-    ),
     "registration_gpu": (
         "Registration on a GPU",
         "The refinement as Triton kernels beside the CPU's loops, torch operators and FireANTs, on the same images "

@@ -120,7 +120,7 @@ def test_every_benchmark_with_results_has_a_page_with_its_numbers(generated):
     pages = {p.stem for p in (generated / "benchmarks").glob("*.md")} - {"index"}
     results = ROOT / "benchmarks" / "results"
     assert pages == {p.stem[:-11] for p in results.glob("*.json")} | {p.stem for p in results.glob("*.jsonl")}
-    found = json.loads((ROOT / "benchmarks/results/contrasts-2026-11-26.json").read_text())
+    found = json.loads((ROOT / "benchmarks/results/contrasts-2026-11-27.json").read_text())
     page = (generated / "benchmarks" / "contrasts.md").read_text()
     assert all(f"{row['error_mm']:.3f}" in page for row in found["rows"])
 
