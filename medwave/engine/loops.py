@@ -26,8 +26,8 @@ from medwave.fields.kernels import compose_scaled, largest_length, warp_border
 FloatVolume = npt.NDArray[np.float32]
 _COARSE = 4
 _CURVE_SIGMAS = (1.5, 0.5)
-FORCE_LIMIT = {"lncc": 2.0, "curve": np.inf, "mi": np.inf}
-"""Length that no vector of the force reaches; 2 is about four times the mean one. The longest vector of an update is
+FORCE_LIMIT = {"lncc": 3.0, "curve": np.inf, "mi": np.inf}
+"""Length that no vector of the force reaches; 3 is about six times the mean one. The longest vector of an update is
 one step: without the limit a few edges of much contrast take it, and the rest of the image hardly moves. Between
 contrasts these edges are what can be relied on: a limit there costs a tenth of the accuracy."""
 CONVERGENCE = (10, 1e-4)
