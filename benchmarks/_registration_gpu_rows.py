@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -61,8 +62,7 @@ def _timed(step: Callable[[], object], count: int = 20) -> float:
 def _run(pair: WorkingPair, level: Level, loops: Any, iterations: int) -> tuple[CompositiveRun, Any]:
     """The iterations of a scale on a pair, and a field to start from."""
     images = [loops.coarsen(loops.upload(a), level.factor) for a in (pair.fixed, pair.moving, pair.weight)]
-    fixed = Level(level.factor, iterations, level.update_sigma, level.field_sigma)
-    run = CompositiveRun(loops, fixed, "lncc", 2, 0.5, *images)
+    run = CompositiveRun(loops, replace(level, iterations=iterations), "lncc", 2, 0.5, *images)
     return run, loops.upload(np.zeros((3, *images[0].shape), dtype=np.float32))
 
 

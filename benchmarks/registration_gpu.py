@@ -35,7 +35,7 @@ from _results import save, versions
 import medwave
 from medwave.core.geometry import Volume
 from medwave.engine.affine import align
-from medwave.engine.loops import CpuLoops, Loops, loops_for
+from medwave.engine.loops import CpuLoops, Level, Loops, loops_for
 from medwave.engine.torch_loops import TorchLoops
 from medwave.metrics import dice, folding
 from medwave.volumes import read_labels, read_volume
@@ -43,7 +43,7 @@ from medwave.workflows.cohort import register_cohort
 from medwave.workflows.cohort_items import PairItem
 from medwave.workflows.options_cohort import CohortOptions
 from medwave.workflows.pair import WorkingPair, prepare_pair, resample_labels
-from medwave.workflows.register import LEVELS
+from medwave.workflows.register import levels_for
 
 PRESETS = ("balanced", "fast", "accurate")
 JOBS = (1, 2, 4)
@@ -61,6 +61,10 @@ class Case:
     matrix: np.ndarray
     fixed_labels: np.ndarray
     moving_labels: Volume
+
+    def levels(self, preset: str, metric: str = "lncc") -> tuple[Level, ...]:
+        """The scales as ``medwave register`` takes them."""
+        return levels_for(preset, metric, self.pair.grid.shape)
 
     def score(self, field: np.ndarray) -> dict[str, float]:
         """Mean Dice over the labels of both maps on the working grid, and folded voxels."""
@@ -145,7 +149,7 @@ class Bench:
         self.row("curve", lambda: self.deformable(loops, "balanced", [first], fields, 2, metric="curve"))
         for name, settings in rows.FIREANTS.items() if self.options.fireants else ():
             self.row(f"FireANTs as for {name}", lambda s=settings: self.fireants(cases, s))
-        self.row("levels", lambda: rows.levels(first.pair, loops, LEVELS["balanced"], self.synchronise))
+        self.row("levels", lambda: rows.levels(first.pair, loops, first.levels("balanced"), self.synchronise))
         self.row("whole", lambda: self.whole(cases[:2]))
         for jobs in JOBS:
             self.row(f"deformable, {jobs} at a time", lambda j=jobs: self.together(cases, j, False))
@@ -181,7 +185,7 @@ class Bench:
         metric: str = "lncc",
     ) -> dict[str, Any]:  # fmt: skip
         """Seconds from images on the host to the field there; overlap and difference to the CPU's field."""
-        key, levels = f"{preset} {metric}", LEVELS[preset]
+        key, levels = f"{preset} {metric}", cases[0].levels(preset, metric)
         began = time.perf_counter()
         found = rows.refined(cases[0].pair, levels, loops, metric)
         out: dict[str, Any] = {"first_run_s": time.perf_counter() - began}
@@ -217,7 +221,7 @@ class Bench:
             for gpu_run.GRAPHS in (False, True):
                 for _ in range(3):
                     began = time.perf_counter()
-                    fields.append(rows.refined(case.pair, LEVELS["balanced"], self.loops[self.main], "lncc"))
+                    fields.append(rows.refined(case.pair, case.levels("balanced"), self.loops[self.main], "lncc"))
                     found["graphs_s" if gpu_run.GRAPHS else "kernels_s"] = time.perf_counter() - began
             recorded = True
         finally:
@@ -245,7 +249,7 @@ class Bench:
             if whole:
                 medwave.register(*case.files, device=self.options.device)
             else:
-                rows.refined(case.pair, LEVELS["balanced"], self.loops[self.main], "lncc")
+                rows.refined(case.pair, case.levels("balanced"), self.loops[self.main], "lncc")
 
         threads = torch.get_num_threads()
         torch.set_num_threads(max(1, threads // jobs))

@@ -218,11 +218,11 @@ def test_every_state_of_a_pair_is_kept_and_becomes_a_table(tmp_path: Path, monke
     bench, volumes = import_module("learned_start"), import_module("medwave.volumes")
     grid = Grid((40, 44, 36), np.diag([4.0, 4.0, 4.0, 1.0]))
     places = (np.indices(grid.shape) - np.array(grid.shape).reshape(3, 1, 1, 1) / 2) / 14
-    for name, bend in (("a", 0.0), ("b", 0.2)):
+    for name, bend in (("a", 0.0), ("b", 0.12)):
         x, y, z = places + bend * np.sin(2 * places[::-1])
         within = x**2 + y**2 + z**2 < 1
         labels = np.where(within, 1 + (x > 0) + 2 * (y > 0) + 4 * (z > 0), 0).astype(np.int16)
-        image = np.where(within, 1 + 0.25 * labels + 0.2 * np.sin(5 * z), 0).astype(np.float32)
+        image = np.where(within, 2 + np.sin(7 * x) * np.sin(6 * y) + np.sin(5 * z), 0).astype(np.float32)
         volumes.write_volume(tmp_path / f"{name}_T1_brain.nii.gz", Volume(image, grid))
         volumes.write_volume(tmp_path / f"{name}_labels.nii.gz", Volume(labels, grid))
     words = ["--images", str(tmp_path), "--pairs", "a:b", "-o", str(tmp_path / "found.json")]

@@ -103,7 +103,7 @@ def _slope_line(g, a1, a2, b, c, f, w):
 
 
 @_compile
-def _force_slab(start, stop, fixed, warped, coefficients, taps, bound, out):
+def _force_slab(start, stop, fixed, warped, coefficients, taps, out):
     depth, height, width = fixed.shape
     radius = taps.shape[0] - 1
     length = 2 * radius + 1
@@ -129,7 +129,7 @@ def _force_slab(start, stop, fixed, warped, coefficients, taps, bound, out):
             down, up = max(j - 1, 0), min(j + 1, height - 1)
             _slope_line(slope, sums[0, j], sums[1, j], sums[2, j], sums[3, j], fixed[i, j], warped[i, j])
             push_line(
-                slope, warped[i, j], warped[above, j], warped[below, j], warped[i, up], warped[i, down], bound,
+                slope, warped[i, j], warped[above, j], warped[below, j], warped[i, up], warped[i, down],
                 out[0, i, j], out[1, i, j], out[2, i, j],
             )  # fmt: skip
 
@@ -145,7 +145,6 @@ class LocalCurve:
         ridge: e, above 0: what the curve's two coefficients cost; intensities are expected to span about 0 to 1.
             Small on purpose: f and f^2 hardly differ within a window, and a cost lets only the line through.
         least: e', the variance of the warped image below which a window counts less.
-        limit: as for :class:`medwave.engine.lncc_kernels.LocalCorrelation`.
     """
 
     fixed: FloatVolume
@@ -153,7 +152,6 @@ class LocalCurve:
     radius: int = 2
     ridge: float = 3e-5
     least: float = 1e-4
-    limit: float = np.inf
 
     def __post_init__(self) -> None:
         self._taps = box_taps(self.radius)
@@ -168,12 +166,10 @@ class LocalCurve:
         self._total_weight = max(float(self.weight.sum(dtype=np.float64)), 1.0)
 
     def force(self, warped: FloatVolume, out: FloatVolume) -> float:
-        """Write the limited gradient by displacement into ``out`` ``(3, D, H, W)``; return the mean similarity."""
+        """Write the gradient by displacement into ``out`` ``(3, D, H, W)``; return the mean similarity (0 to 1)."""
         run_slabs(
             _coefficients_slab, len(self.fixed), self.fixed, warped, self._moments, self.weight, self._taps,
             self._count, np.float32(self.least) * self._count, self._sums, self._per_plane,
         )  # fmt: skip
-        run_slabs(
-            _force_slab, len(self.fixed), self.fixed, warped, self._sums, self._taps, np.float32(1 / self.limit), out
-        )
+        run_slabs(_force_slab, len(self.fixed), self.fixed, warped, self._sums, self._taps, out)
         return float(self._per_plane.sum()) / self._total_weight

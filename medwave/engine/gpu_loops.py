@@ -67,13 +67,12 @@ class _Windows:
 
     kernels: Any
     products: int
+    bound = 0.0
+    """One over the length that no vector of the force reaches."""
     recorded = False
     """Whether iterations are started as a recorded graph: where that was seen on a GPU to give the same numbers."""
 
-    def __init__(
-        self, loops: TritonLoops, fixed: Tensor, weight: Tensor, radius: int, limit: float, kept: int, *more: float
-    ) -> None:
-        self.bound = 1 / limit
+    def __init__(self, loops: TritonLoops, fixed: Tensor, weight: Tensor, radius: int, kept: int, *more: float) -> None:
         self.loops, self.fixed, self.weight, self.radius = loops, fixed, weight, radius
         self.tiling = Tiling(fixed.shape)
         self.fused = radius <= FUSED_RADIUS
@@ -122,8 +121,9 @@ class LocalCorrelation(_Windows):
         self, loops: TritonLoops, fixed: Tensor, weight: Tensor, radius: int, epsilon: float = 1e-7,
         limit: float = np.inf,
     ) -> None:  # fmt: skip
+        self.bound = 1 / limit
         self.steady = epsilon * float((2 * radius + 1) ** 6)
-        super().__init__(loops, fixed, weight, radius, limit, 2)
+        super().__init__(loops, fixed, weight, radius, 2)
 
 
 class LocalCurve(_Windows):
@@ -132,12 +132,11 @@ class LocalCurve(_Windows):
     kernels, products = gpu_curve, 4
 
     def __init__(
-        self, loops: TritonLoops, fixed: Tensor, weight: Tensor, radius: int, ridge: float = 3e-5, least: float = 1e-4,
-        limit: float = np.inf,
-    ) -> None:  # fmt: skip
+        self, loops: TritonLoops, fixed: Tensor, weight: Tensor, radius: int, ridge: float = 3e-5, least: float = 1e-4
+    ) -> None:
         count = float((2 * radius + 1) ** 3)
         self.steady = least * count
-        super().__init__(loops, fixed, weight, radius, limit, 5, ridge * count)
+        super().__init__(loops, fixed, weight, radius, 5, ridge * count)
 
 
 class TritonLoops(TorchLoops):
@@ -163,8 +162,8 @@ class TritonLoops(TorchLoops):
             if metric == "lncc":
                 return LocalCorrelation(self, fixed, weight, radius, limit=limit)
             if metric == "curve":
-                return LocalCurve(self, fixed, weight, radius, limit=limit)
-        return super().similarity(metric, fixed, weight, radius, limit)
+                return LocalCurve(self, fixed, weight, radius)
+        return super().similarity(metric, fixed, weight, radius)
 
     def warp(self, image: Tensor, field: Tensor, out: Tensor) -> None:
         tiling = Tiling(out.shape)

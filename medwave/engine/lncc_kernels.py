@@ -122,11 +122,8 @@ def _slope_line(g, a, b, c, f, w):
 
 
 @_compile
-def push_line(g, w, above, below, up, down, bound, out0, out1, out2):  # type: ignore[no-untyped-def]
-    """Force of one row of the warped image from half its derivative by intensities, ``g``, and the rows about it.
-
-    ``bound`` is one over the length that no vector reaches.
-    """
+def push_line(g, w, above, below, up, down, out0, out1, out2):  # type: ignore[no-untyped-def]
+    """Force of one row of the warped image from half its derivative by intensities, ``g``, and the rows about it."""
     width = g.shape[0]
     for k in range(width):
         out0[k] = g[k] * (above[k] - below[k])
@@ -135,7 +132,12 @@ def push_line(g, w, above, below, up, down, bound, out0, out1, out2):  # type: i
         out2[k] = g[k] * (w[k + 1] - w[k - 1])
     out2[0] = g[0] * (w[min(1, width - 1)] - w[0])
     out2[width - 1] = g[width - 1] * (w[width - 1] - w[max(width - 2, 0)])
-    for k in range(width):
+
+
+@_compile
+def _limit_line(bound, out0, out1, out2):  # type: ignore[no-untyped-def]
+    """``g / (1 + bound |g|)`` in place of the vectors g of a row, ``bound`` one over the length that none reaches."""
+    for k in range(out0.shape[0]):
         length = np.sqrt(out0[k] * out0[k] + out1[k] * out1[k] + out2[k] * out2[k])
         share = np.float32(1.0) / (np.float32(1.0) + bound * length)
         out0[k] *= share
@@ -170,9 +172,10 @@ def _force_slab(start, stop, fixed, warped, coefficients, taps, bound, out):
             down, up = max(j - 1, 0), min(j + 1, height - 1)
             _slope_line(slope, sums[0, j], sums[1, j], sums[2, j], fixed[i, j], warped[i, j])
             push_line(
-                slope, warped[i, j], warped[above, j], warped[below, j], warped[i, up], warped[i, down], bound,
+                slope, warped[i, j], warped[above, j], warped[below, j], warped[i, up], warped[i, down],
                 out[0, i, j], out[1, i, j], out[2, i, j],
             )  # fmt: skip
+            _limit_line(bound, out[0, i, j], out[1, i, j], out[2, i, j])
 
 
 @dataclass

@@ -26,10 +26,6 @@ from medwave.fields.kernels import compose_scaled, largest_length, warp_border
 FloatVolume = npt.NDArray[np.float32]
 _COARSE = 4
 _CURVE_SIGMAS = (1.5, 0.5)
-FORCE_LIMIT = {"lncc": 3.0, "curve": np.inf, "mi": np.inf}
-"""Length that no vector of the force reaches; 3 is about six times the mean one. The longest vector of an update is
-one step: without the limit a few edges of much contrast take it, and the rest of the image hardly moves. Between
-contrasts these edges are what can be relied on: a limit there costs a tenth of the accuracy."""
 CONVERGENCE = (10, 1e-4)
 """Iterations over which the similarity must rise, and by which share of itself."""
 
@@ -43,12 +39,15 @@ class Level:
         iterations: number of updates at most; the loop ends earlier when the similarity stops rising.
         update_sigma: smoothing of each update, in voxels of this scale.
         field_sigma: smoothing of the field after each update, in voxels of this scale.
+        force_limit: length that no vector of the force of the local correlation reaches. The longest vector of an
+            update is one step: without a limit a few edges of much contrast take it, and the rest hardly moves.
     """
 
     factor: int
     iterations: int
     update_sigma: float
     field_sigma: float
+    force_limit: float = np.inf
 
 
 class Similarity(Protocol):
@@ -58,7 +57,7 @@ class Similarity(Protocol):
     """
 
     def force(self, warped: Any, out: Any) -> float:
-        """Write ``g / (1 + |g| / limit)``, g the gradient by displacement ``(3, D, H, W)``; return the similarity."""
+        """Write the gradient by displacement ``(3, D, H, W)`` and return the similarity."""
 
 
 class Loops(Protocol):
@@ -102,9 +101,10 @@ class CpuLoops:
         self, metric: str, fixed: FloatVolume, weight: FloatVolume, radius: int, limit: float = np.inf
     ) -> Similarity:
         if metric == "mi":
-            return GlobalMutualInformation(fixed, weight, limit)
-        kind = LocalCurve if metric == "curve" else LocalCorrelation
-        return kind(fixed, weight, radius, limit=limit)
+            return GlobalMutualInformation(fixed, weight)
+        if metric == "curve":
+            return LocalCurve(fixed, weight, radius)
+        return LocalCorrelation(fixed, weight, radius, limit=limit)
 
     def warp(self, image: FloatVolume, field: FloatVolume, out: FloatVolume) -> None:
         run_slabs(warp_border, len(out), image, field, out)

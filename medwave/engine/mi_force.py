@@ -45,7 +45,7 @@ def _joint_histogram(start, stop, bins, warped, weight, scale, histograms):
 
 
 @_compile
-def _force_slab(start, stop, bins, warped, weight, scale, table, bound, out):
+def _force_slab(start, stop, bins, warped, weight, scale, table, out):
     depth, height, width = warped.shape
     limit = np.float32(table.shape[1] - 4 - 1e-3)
     half = np.float32(0.5)
@@ -66,35 +66,28 @@ def _force_slab(start, stop, bins, warped, weight, scale, table, bound, out):
                 )
                 g = half * half * slope * weight[i, j, k]
                 left, right = max(k - 1, 0), min(k + 1, width - 1)
-                a = g * (warped[above, j, k] - warped[below, j, k])
-                b = g * (warped[i, up, k] - warped[i, down, k])
-                c = g * (warped[i, j, right] - warped[i, j, left])
-                share = np.float32(1.0) / (np.float32(1.0) + bound * np.sqrt(a * a + b * b + c * c))
-                out[0, i, j, k], out[1, i, j, k], out[2, i, j, k] = share * a, share * b, share * c
+                out[0, i, j, k] = g * (warped[above, j, k] - warped[below, j, k])
+                out[1, i, j, k] = g * (warped[i, up, k] - warped[i, down, k])
+                out[2, i, j, k] = g * (warped[i, j, right] - warped[i, j, left])
 
 
 @dataclass
 class GlobalMutualInformation:
-    """Mutual information (nats) of a fixed image with warped images of the same shape, over voxels of weight > 0.
-
-    ``limit`` is as for :class:`medwave.engine.lncc_kernels.LocalCorrelation`.
-    """
+    """Mutual information (nats) of a fixed image with warped images of the same shape, over voxels of weight > 0."""
 
     fixed: FloatVolume
     weight: FloatVolume
-    limit: float = np.inf
 
     def __post_init__(self) -> None:
         self._bins = np.rint(quantise(self.fixed, 0.0, 1.0, BINS)).astype(np.uint8)
 
     def force(self, warped: FloatVolume, out: FloatVolume) -> float:
-        """Write the limited gradient by displacement into ``out`` ``(3, D, H, W)``; return the mutual information."""
+        """Write the gradient by displacement into ``out`` ``(3, D, H, W)``; return the mutual information."""
         histograms = np.zeros((_CHUNKS, BINS, BINS))
         scale = np.float32(BINS - 4)
         run_slabs(_joint_histogram, _CHUNKS, self._bins, warped, self.weight, scale, histograms)
         value, table = mutual_information_table(histograms.sum(axis=0))
-        bound = np.float32(1 / self.limit)
-        run_slabs(_force_slab, len(warped), self._bins, warped, self.weight, scale, table, bound, out)
+        run_slabs(_force_slab, len(warped), self._bins, warped, self.weight, scale, table, out)
         return value
 
 

@@ -1,7 +1,7 @@
 """Instance refinement: a diffeomorphic displacement field by compositive updates, coarse to fine, without weights.
 
 At each iteration the moving image is warped by the current field u; the gradient of the similarity by a displacement
-of the warped image, its long vectors shortened (:data:`medwave.engine.loops.FORCE_LIMIT`), is smoothed
+of the warped image, its long vectors shortened where there is a ``force_limit``, is smoothed
 (``update_sigma``: fluid regularisation), scaled so that its longest vector is ``step_voxels``, and composed,
 ``u <- u o (id + d) + d``; the field is then smoothed lightly (``field_sigma``: elastic regularisation). Steps below a
 voxel that are smoothed over a voxel compose to an invertible map, and coarse scales carry more elastic smoothing than
@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medwave.core.errors import GeometryError, InputError
-from medwave.engine.loops import FORCE_LIMIT, CpuLoops, Level, Loops, converged, metric_at
+from medwave.engine.loops import CpuLoops, Level, Loops, converged, metric_at
 from medwave.engine.pyramid import block_means
 from medwave.engine.refine_terms import Channel, FurtherChannels, LandmarkPull, Landmarks
 
@@ -178,10 +178,10 @@ class CompositiveRun:
         fixed: Any, moving: Any, weight: Any, channels: Sequence[Channel] = (), landmarks: Landmarks | None = None,
     ) -> None:  # fmt: skip
         self.loops, self.level, self.step = loops, level, step
-        self.further = FurtherChannels(loops, channels, metric, radius, weight) if channels else None
+        self.further = FurtherChannels(loops, channels, metric, radius, weight, level.force_limit) if channels else None
         self.pull = LandmarkPull(loops, landmarks, step, fixed.shape) if landmarks else None
         self.moving = moving
-        self.similarity = loops.similarity(metric, fixed, weight, radius, FORCE_LIMIT[metric])
+        self.similarity = loops.similarity(metric, fixed, weight, radius, level.force_limit)
         self.warped = loops.empty(*fixed.shape)
         self.update, self.smoothed = loops.empty(3, *fixed.shape), loops.empty(3, *fixed.shape)
 

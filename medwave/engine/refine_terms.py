@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medwave.core.errors import GeometryError, InputError
-from medwave.engine.loops import FORCE_LIMIT, Loops
+from medwave.engine.loops import Loops
 
 FloatVolume = npt.NDArray[np.float32]
 _REACH_SIGMAS = 3.0
@@ -65,12 +65,14 @@ class Landmarks:
 class FurtherChannels:
     """The force of further channels at one scale."""
 
-    def __init__(self, loops: Loops, channels: Sequence[Channel], metric: str, radius: int, counts: Any) -> None:
+    def __init__(
+        self, loops: Loops, channels: Sequence[Channel], metric: str, radius: int, counts: Any, force_limit: float
+    ) -> None:
         self.loops = loops
-        whole, limit = 1.0 + sum(channel.weight for channel in channels), FORCE_LIMIT[metric]
+        whole = 1.0 + sum(channel.weight for channel in channels)
         self.first_share = 1.0 / whole
         self.parts = [
-            (loops.upload(c.moving), loops.similarity(metric, loops.upload(c.fixed), counts, radius, limit),
+            (loops.upload(c.moving), loops.similarity(metric, loops.upload(c.fixed), counts, radius, force_limit),
              c.weight / whole)
             for c in channels
         ]  # fmt: skip

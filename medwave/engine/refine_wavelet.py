@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from medwave.engine.loops import FORCE_LIMIT, Level, Loops, converged
+from medwave.engine.loops import Level, Loops, converged
 from medwave.wavelets import dwt, idwt
 
 FloatVolume = npt.NDArray[np.float32]
@@ -58,7 +58,7 @@ class WaveletVelocityRun:
     ) -> None:  # fmt: skip
         self.loops, self.level, self.step, self.wavelet = loops, level, step, wavelet
         self.moving = moving
-        self.similarity = loops.similarity(metric, fixed, weight, radius, FORCE_LIMIT[metric])
+        self.similarity = loops.similarity(metric, fixed, weight, radius, level.force_limit)
         self.warped = loops.empty(*fixed.shape)
         self.update, self.field, self.other = (loops.empty(3, *fixed.shape) for _ in range(3))
         self.sizes = [tuple(-(-n // 2**j) for n in fixed.shape) for j in range(_DEPTH)]

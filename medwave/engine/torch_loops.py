@@ -44,11 +44,6 @@ def _slope(image: Tensor) -> Tensor:
     return torch.stack(slopes)
 
 
-def _limited(force: Tensor, limit: float) -> Tensor:
-    """``g / (1 + |g| / limit)`` for vectors g."""
-    return force / (1.0 + force.square().sum(0).sqrt() / limit)
-
-
 class _LocalCorrelation:
     """See :class:`medwave.engine.lncc_kernels.LocalCorrelation`."""
 
@@ -73,18 +68,15 @@ class _LocalCorrelation:
         beta = -alpha * product * self.variance * inverse
         gamma = (alpha * self.sum + beta * total) / self.count
         a, b, c = _filter(torch.stack([alpha, beta, gamma]), self.taps)
-        out.copy_(_limited((a * self.fixed + b * warped - c) * _slope(warped), self.limit))
+        force = (a * self.fixed + b * warped - c) * _slope(warped)
+        out.copy_(force / (1.0 + force.square().sum(0).sqrt() / self.limit))
         return float((self.weight * product * product * inverse).sum(dtype=torch.float64)) / self.total_weight
 
 
 class _LocalCurve:
     """See :class:`medwave.engine.curve_kernels.LocalCurve`."""
 
-    def __init__(
-        self, fixed: Tensor, weight: Tensor, radius: int, ridge: float = 3e-5, least: float = 1e-4,
-        limit: float = np.inf,
-    ) -> None:  # fmt: skip
-        self.limit = limit
+    def __init__(self, fixed: Tensor, weight: Tensor, radius: int, ridge: float = 3e-5, least: float = 1e-4) -> None:
         self.weight, self.taps, self.count = weight, box_taps(radius), float((2 * radius + 1) ** 3)
         self.ridge, self.least = ridge * self.count, least * self.count
         self.basis = torch.stack([fixed, fixed * fixed])
@@ -109,17 +101,16 @@ class _LocalCurve:
         beta = -2.0 * share * inverse
         gamma = (alpha1 * self.sums[0] + alpha2 * self.sums[1] + beta * total) / self.count
         one, two, b, c = _filter(torch.stack([alpha1, alpha2, beta, gamma]), self.taps)
-        force = (one * self.basis[0] + two * self.basis[1] + b * warped - c) * _slope(warped)
-        out.copy_(_limited(force, self.limit))
+        out.copy_((one * self.basis[0] + two * self.basis[1] + b * warped - c) * _slope(warped))
         return float(share.sum(dtype=torch.float64)) / self.total_weight
 
 
 class _GlobalMutualInformation:
     """See :class:`medwave.engine.mi_force.GlobalMutualInformation`."""
 
-    def __init__(self, fixed: Tensor, weight: Tensor, limit: float = np.inf) -> None:
+    def __init__(self, fixed: Tensor, weight: Tensor) -> None:
         self.bins = (fixed.clamp(0, 1) * (BINS - 4)).round().long()
-        self.weight, self.limit = weight, limit
+        self.weight = weight
 
     def force(self, warped: Tensor, out: Tensor) -> float:
         position = (warped * (BINS - 4)).clamp(0, BINS - 4 - 1e-3)
@@ -134,7 +125,7 @@ class _GlobalMutualInformation:
         value, table = mutual_information_table(histogram.view(BINS, BINS).cpu().numpy())
         derivative = torch.as_tensor(table, device=warped.device).flatten()
         force = sum(derivative[cell + n] * slope for n, slope in enumerate(slopes))
-        out.copy_(_limited(0.5 * force * self.weight * _slope(warped), self.limit))
+        out.copy_(0.5 * force * self.weight * _slope(warped))
         return value
 
 
@@ -197,9 +188,10 @@ class TorchLoops:
 
     def similarity(self, metric: str, fixed: Tensor, weight: Tensor, radius: int, limit: float = np.inf) -> Similarity:
         if metric == "mi":
-            return _GlobalMutualInformation(fixed, weight, limit)
-        kind = _LocalCurve if metric == "curve" else _LocalCorrelation
-        return kind(fixed, weight, radius, limit=limit)
+            return _GlobalMutualInformation(fixed, weight)
+        if metric == "curve":
+            return _LocalCurve(fixed, weight, radius)
+        return _LocalCorrelation(fixed, weight, radius, limit=limit)
 
     def warp(self, image: Tensor, field: Tensor, out: Tensor) -> None:
         out.copy_(warp(image[None, None], field[None])[0, 0])

@@ -23,7 +23,7 @@ from medwave.core.memory import freed_memory_kept
 from medwave.core.provenance import Stage, StageClock
 from medwave.core.threads import limited_threads
 from medwave.engine.affine import AffineResult, align
-from medwave.engine.loops import FORCE_LIMIT, Level, Loops, level_for, loops_for
+from medwave.engine.loops import Level, Loops, level_for, loops_for
 from medwave.engine.refine import Progress, Refinement, refine
 from medwave.engine.refine_terms import Channel
 from medwave.fields.inversion_kernel import invert_array
@@ -58,6 +58,7 @@ LEVELS: dict[str, tuple[Level, ...]] = {
     "balanced": (Level(8, 60, 1.5, 0.7), Level(4, 40, 1.5, 0.6), Level(2, 20, 1.2, 0.5), Level(1, 12, 1.0, 0.37)),
     "accurate": (Level(8, 80, 1.5, 0.7), Level(4, 60, 1.5, 0.6), Level(2, 30, 1.2, 0.5), Level(1, 24, 1.0, 0.37)),
 }
+_FORCE_LIMIT = 3.0  # about six times the mean length
 _MOST_VOXELS = 12_000_000
 
 
@@ -345,19 +346,31 @@ def _metric(
     return "lncc" if alike(compared, region) else "curve"
 
 
+def levels_for(preset: str, metric: str, shape: tuple[int, ...], *, masked: bool = False) -> tuple[Level, ...]:
+    """The scales of a preset as an image of a shape takes them.
+
+    Presets count iterations of a limited force. Between contrasts strong edges are what can be relied on, and an image
+    too small for the coarsest scales has far to go at the others: there the force has no limit, and twice the
+    iterations. Masked images take as many: what surrounds a place left out spreads into it by their smoothing.
+    """
+    scales = LEVELS[preset]
+    fitting = tuple(level for level in scales if min(shape) >= 8 * level.factor) or scales[-1:]
+    limited = metric == "lncc" and len(fitting) == len(scales)
+    times, limit = 1 if limited and not masked else 2, _FORCE_LIMIT if limited else np.inf
+    return tuple(
+        replace(level_for(metric, level), iterations=times * level.iterations, force_limit=limit) for level in fitting
+    )
+
+
 def _refine(
     pair: WorkingPair, options: RegisterOptions, loops: Loops, initial: FloatVolume | None,
     report: Callable[[Progress], None] | None, **terms: Any,
 ) -> Refinement:  # fmt: skip
     if not options.deformable:
         return Refinement(np.zeros((3, *pair.grid.shape), dtype=np.float32) if initial is None else initial, [])
-    levels = tuple(level for level in LEVELS[options.preset] if min(pair.grid.shape) >= 8 * level.factor)
-    levels = tuple(level_for(options.metric, level) for level in levels or LEVELS[options.preset][-1:])
-    # what surrounds an excluded place spreads into it by the smoothing of iterations; a force without limit takes more
-    if pair.excluded is not None or np.isinf(FORCE_LIMIT[options.metric]):
-        levels = tuple(replace(level, iterations=2 * level.iterations) for level in levels)
     return refine(
-        pair.fixed, pair.moving, levels,
+        pair.fixed, pair.moving,
+        levels_for(options.preset, options.metric, pair.grid.shape, masked=pair.excluded is not None),
         formulation=options.formulation, metric=options.metric,
         radius_voxels=options.radius, weight=pair.weight, excluded=pair.excluded, initial_voxels=initial,
         loops=loops, report=report, **terms,

@@ -82,14 +82,13 @@ def test_the_longest_vector_agrees():
 @pytest.mark.parametrize(
     ("metric", "radius"), [("lncc", 1), ("lncc", 2), ("lncc", 4), ("curve", 1), ("curve", 2), ("curve", 4), ("mi", 2)]
 )
-@pytest.mark.parametrize("limit", [np.inf, 0.1])
-def test_similarity_and_force_agree(metric, radius, limit):
+def test_similarity_and_force_agree(metric, radius):
     fixed, warped, weight = image(0), 0.5 * image(0) + 0.5 * image(1), image(2)
     values = []
 
     def job(loops):
         out = loops.empty(3, *SHAPE)
-        similarity = loops.similarity(metric, loops.upload(fixed), loops.upload(weight), radius, limit)
+        similarity = loops.similarity(metric, loops.upload(fixed), loops.upload(weight), radius)
         values.append(similarity.force(loops.upload(warped), out))
         return out
 
@@ -98,13 +97,12 @@ def test_similarity_and_force_agree(metric, radius, limit):
     assert values[0] == pytest.approx(values[1], rel=1e-4)
 
 
-@pytest.mark.parametrize("metric", ["lncc", "curve", "mi"])
 @pytest.mark.parametrize("loops", [CpuLoops(), TorchLoops(torch.device("cpu"))], ids=["compiled", "torch"])
-def test_the_limited_force_is_the_gradient_with_its_long_vectors_shortened(loops, metric):
+def test_the_limited_force_is_the_gradient_with_its_long_vectors_shortened(loops):
     images = [loops.upload(image(seed)) for seed in (0, 2, 1)]  # fixed, weight, warped
     gradient, limited = (np.zeros((3, *SHAPE), dtype=np.float32) for _ in range(2))
     for limit, out in ((np.inf, gradient), (0.05, limited)):
-        similarity = loops.similarity(metric, *images[:2], 2, limit)
+        similarity = loops.similarity("lncc", *images[:2], 2, limit)
         force = loops.empty(3, *SHAPE)
         similarity.force(images[2], force)
         out[:] = loops.download(force)

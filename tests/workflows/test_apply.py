@@ -115,27 +115,19 @@ def test_points_go_where_the_anatomy_is(files):
 
 
 def test_points_and_labels_move_together(files, pair):
-    """A label lies where its voxels, moved as points, come from, and a point in its midst stays in its midst."""
+    """The centre of a label, moved as a point, is the centre of the moved label."""
     _, run = files
-    grid = pair.moving.grid
-    marker = np.zeros(grid.shape, np.uint16)
-    at = np.rint(grid.to_voxels(phantom.to_moving(np.array([[10.0, -12.0, 8.0]])))[0]).astype(int)
-    marker[tuple(slice(n - 2, n + 3) for n in at)] = 700
-    centre = grid.to_mm(at[None].astype(float))
+    marker = np.zeros(pair.moving.grid.shape, np.uint16)
+    at = pair.moving.grid.to_voxels(phantom.to_moving(np.array([[10.0, -12.0, 8.0]])))[0]
+    box = tuple(slice(n - 2, n + 3) for n in np.rint(at).astype(int))
+    marker[box] = 700
+    centre = pair.moving.grid.to_mm(np.argwhere(marker == 700)).mean(0)
     moved = medwave.apply_transform(
-        run, labels=Volume(marker, grid), points=PointTable(centre), direction="moving-to-fixed"
+        run, labels=Volume(marker, pair.moving.grid), points=PointTable(centre[None]), direction="moving-to-fixed"
     )
-    labels = moved.labels[0]
-    inside = np.argwhere(labels.data == 700)
-    everywhere = PointTable(labels.grid.to_mm(np.argwhere(np.ones(labels.grid.shape, bool))))
-    back = medwave.apply_transform(run, points=everywhere, direction="fixed-to-moving").points[0].points_mm
-    origins = grid.to_voxels(back)
-    off = np.abs(origins - at).max(axis=1).reshape(labels.grid.shape)  # from the middle of the box, in voxels
-    assert len(inside) > 20
-    assert (labels.data[off < 2.49] == 700).all()
-    assert (labels.data[off > 2.51] != 700).all()
-    point = np.rint(labels.grid.to_voxels(moved.points[0].points_mm)[0]).astype(int)
-    assert labels.data[tuple(point)] == 700
+    found = moved.labels[0].grid.to_mm(np.argwhere(moved.labels[0].data == 700)).mean(0)
+    assert np.linalg.norm(found - moved.points[0].points_mm[0]) < 2.0, "two thirds of a voxel"
+    assert np.linalg.norm(found - centre) > 4
 
 
 def test_a_result_in_memory_moves_like_its_folder(files, result):

@@ -15,6 +15,7 @@ from medwave.core.orientation import reorient, reorient_grid
 from medwave.metrics import dice, folding
 from medwave.volumes import read_volume, write_volume
 from medwave.workflows.pullback import Pullback
+from medwave.workflows.register import LEVELS, levels_for
 from medwave.workflows.run_folder import FILES
 
 GRIDS = {
@@ -327,3 +328,24 @@ def test_real_brains_on_other_grids_give_the_same_anatomy(brains, brain_run, tmp
     other = medwave.register(tmp_path / "fixed.nii.gz", tmp_path / "moving.nii.gz", threads=1)
     expected = brain_dice(brains, brain_run[0].transform)
     assert brain_dice(brains, other.transform) == pytest.approx(expected, abs=0.01)
+
+
+@pytest.mark.parametrize("preset", LEVELS)
+def test_the_force_is_limited_where_that_was_measured_to_help(preset):
+    def taken(*case, **more):
+        levels = levels_for(preset, *case, **more)
+        return (
+            [level.factor for level in levels],
+            [level.iterations for level in levels],
+            {x.force_limit for x in levels},
+        )
+
+    factors, iterations = ([getattr(level, name) for level in LEVELS[preset]] for name in ("factor", "iterations"))
+    twice = [2 * n for n in iterations]
+    assert taken("lncc", (64, 90, 70)) == (factors, iterations, {3.0})
+    assert taken("lncc", (64, 90, 70), masked=True) == (factors, twice, {3.0})
+    for metric in ("curve", "mi"):
+        assert taken(metric, (64, 90, 70)) == (factors, twice, {np.inf})
+        assert taken(metric, (64, 90, 70), masked=True) == (factors, twice, {np.inf})
+    assert taken("lncc", (63, 90, 70)) == (factors[1:], twice[1:], {np.inf})
+    assert taken("lncc", (5, 90, 70)) == (factors[-1:], twice[-1:], {np.inf})
