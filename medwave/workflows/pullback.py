@@ -59,6 +59,30 @@ class Pullback:
             shift = moved if shift is None else shift + moved
         return cls(grid, matrix, shift)
 
+    def nearest_linear(self, where: npt.NDArray[np.bool_]) -> Float64Array:
+        """The linear map nearest to ``M(p + d(p))`` over some voxels ``(D, H, W)``, by least squares, 4x4 RAS+ mm."""
+        if self.shift_voxels is None:
+            return self.matrix
+        voxels = np.stack(np.nonzero(where), axis=1).astype(np.float64)
+        ones = np.ones((len(voxels), 1))
+        fitted, _, rank, _ = np.linalg.lstsq(
+            np.hstack([voxels, ones]), voxels + self.shift_voxels[:, where].T, rcond=None
+        )
+        if rank < 4:  # all voxels in a plane
+            return self.matrix
+        inner = np.vstack([fitted.T, (0, 0, 0, 1)])
+        return np.asarray(self.matrix @ self.grid.affine @ inner @ np.linalg.inv(self.grid.affine))
+
+    def with_matrix(self, matrix: Float64Array) -> Pullback:
+        """The same places as ``N(p + e(p))`` by another linear map N: its field e holds what N does not."""
+        turn = np.linalg.inv(matrix @ self.grid.affine) @ self.matrix @ self.grid.affine
+        if np.allclose(turn, np.eye(4), rtol=0, atol=1e-9):
+            return self
+        at = np.indices(self.grid.shape, dtype=np.float32)
+        moved = at if self.shift_voxels is None else at + self.shift_voxels
+        shift = np.tensordot(turn[:3, :3], moved, axes=1) + turn[:3, 3].reshape(3, 1, 1, 1) - at
+        return Pullback(self.grid, matrix, shift.astype(np.float32))
+
     def image(self, volume: Volume, interpolation: str = "linear") -> Volume:
         """An image on the grid.
 

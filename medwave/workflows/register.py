@@ -24,6 +24,7 @@ from medwave.core.provenance import Stage, StageClock
 from medwave.core.threads import limited_threads
 from medwave.engine.affine import AffineResult, align
 from medwave.engine.loops import Level, Loops, level_for, loops_for
+from medwave.engine.pyramid import foreground
 from medwave.engine.refine import Progress, Refinement, refine
 from medwave.engine.refine_terms import Channel
 from medwave.fields.inversion_kernel import invert_array
@@ -167,7 +168,8 @@ def register(
         lesion_fixed, lesion_moving: non-zero where they may not.
         init: what to start from: a 4x4 RAS+ mm matrix from fixed to moving points, a transform, a file of ITK, FSL
             or FreeSurfer (:func:`medwave.volumes.read_transform`), or the folder of another run. A linear one is
-            refined by the affine stage; with one that bends space the deformable part goes on, its affine stays.
+            refined by the affine stage; with one that bends space the deformable part goes on, its affine stays (of
+            a field that holds the affine too, that part is taken out).
         weights: of a WiNet, from whose prediction the refinement then starts: a file (safetensors), or ``"brain"``,
             which comes with medwave (a file of that name comes first).
         fixed_channels, moving_channels: further images of the two subjects, such as T2 beside T1, in pairs, on any
@@ -209,7 +211,7 @@ def register(
                 warnings.append(f"the linear start may have failed: {linear.reason}")
             matrix = linear.matrix if linear else (np.eye(4) if inputs.start is None else inputs.start)
             if inputs.bend is not None:
-                matrix = Pullback.through(inputs.bend, inputs.fixed.grid).matrix
+                matrix = _linear_part(inputs.bend, inputs.fixed)
         with clock.stage("prepare"):
             moving_image = _in_rows(inputs.moving)
             pair = prepare_pair(
@@ -217,7 +219,9 @@ def register(
                 most_voxels=_MOST_VOXELS,
             )  # fmt: skip
             channels = channels_on(pair, matrix, terms)
-            initial = None if inputs.bend is None else Pullback.through(inputs.bend, pair.grid).shift_voxels
+            initial = None
+            if inputs.bend is not None:
+                initial = Pullback.through(inputs.bend, pair.grid).with_matrix(matrix).shift_voxels
             options = replace(options, metric=_metric(pair, options, channels, initial))
         if start is not None:
             with clock.stage("predict"):
@@ -281,6 +285,18 @@ def _start(
         return init, None
     transform = load_chain(init, fixed=fixed, moving=moving).transform
     return (transform.linear, None) if transform.linear is not None else (None, transform)
+
+
+def _linear_part(bend: SpatialTransform, fixed: Volume) -> Float64Array:
+    """The linear part of a transform that bends space, which the refinement leaves as it is.
+
+    A field that holds the linear part too, as those of FSL do, would lose it to smoothing, which is not exact where
+    the field ends: there the map nearest to it inside the subject is taken out.
+    """
+    places = Pullback.through(bend, fixed.grid)
+    if np.allclose(places.matrix[:3, :3], np.eye(3), rtol=0, atol=1e-6):
+        return places.nearest_linear(foreground(np.asarray(fixed.data, dtype=np.float32)))
+    return places.matrix
 
 
 def _volume(source: Source) -> Volume:
