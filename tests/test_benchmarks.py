@@ -201,6 +201,28 @@ def test_an_error_is_told_beside_what_the_scans_were_apart_before() -> None:
     assert row["repeated_mm"] < 0.15
 
 
+def test_ventricles_are_outlined_where_the_image_has_their_edge() -> None:
+    """From labels that are too small: a voxel is added all around."""
+    t1, _ = head_in_two_contrasts()
+    inner = (np.linalg.norm(np.indices(t1.data.shape) - 35.5, axis=0) < 5).astype(np.uint8)
+    atlases = {name: (t1, Volume(inner * np.uint8(label), t1.grid)) for name, label in (("a", 51), ("b", 52))}
+    np.testing.assert_array_equal(import_module("ventricles").ventricles(t1, atlases), t1.data == 30)
+
+
+def test_the_distance_of_two_outlines_is_how_far_one_was_moved() -> None:
+    distance = import_module("ventricles").surface_distance_mm
+    box = np.zeros((30, 30, 30), bool)
+    box[5:25, 5:25, 5:25] = True
+    inner = np.zeros_like(box)
+    inner[8:22, 8:22, 8:22] = True
+    assert distance(box, box, (1, 2, 3)) == 0
+    assert distance(inner, inner | box, (1, 1, 1)) == distance(box, inner, (1, 1, 1)) > 3
+    assert distance(box, inner, (2, 2, 2)) == pytest.approx(2 * distance(box, inner, (1, 1, 1)))
+    flat = np.zeros((30, 30, 30), bool)
+    flat[10] = True
+    assert distance(flat, np.roll(flat, 4, axis=0), (0.5, 1, 1)) == pytest.approx(2.0)
+
+
 def test_a_learned_start_is_measured_against_the_truth() -> None:
     bench, volumes = import_module("learned_start"), import_module("medwave.volumes")
     t1, _ = head_in_two_contrasts()
