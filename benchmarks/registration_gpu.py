@@ -43,7 +43,7 @@ from medwave.workflows.cohort import register_cohort
 from medwave.workflows.cohort_items import PairItem
 from medwave.workflows.options_cohort import CohortOptions
 from medwave.workflows.pair import WorkingPair, prepare_pair, resample_labels
-from medwave.workflows.register import levels_for
+from medwave.workflows.presets import levels_for
 
 PRESETS = ("balanced", "fast", "accurate")
 JOBS = (1, 2, 4)

@@ -9,18 +9,13 @@ import numpy as np
 
 from medwave.core.errors import InputError
 from medwave.core.files import StrPath
-from medwave.core.geometry import Float64Array, Grid, Volume, transform_points
-from medwave.engine.pyramid import coarsen
+from medwave.core.geometry import Float64Array, Volume, transform_points
 from medwave.engine.refine_terms import Channel, Landmarks
 from medwave.volumes import PointTable, SpatialTransform, check_image, read_points, read_volume
 from medwave.workflows.options import RegisterOptions
 from medwave.workflows.pair import WorkingPair, channel_on_grid
 
 PointSource = PointTable | StrPath
-# After the affine the share is .92 to .99 for T1 of two people (.82 of single voxels, whose noise and partial volumes
-# bend the curve), and at most .76 for T1 and FLAIR of one head.
-_LEAST_CORRELATION, _LEAST_SHARE = 0.3, 0.86
-_BINS = 40
 
 
 @dataclass(frozen=True)
@@ -76,42 +71,6 @@ def load_terms(
 def channels_on(pair: WorkingPair, matrix: Float64Array, terms: Terms) -> list[Channel]:
     """The channels on the working grid of a pair, the moving ones through the affine."""
     return [Channel(*channel_on_grid(pair, fixed, moving, matrix), weight) for fixed, moving, weight in terms.channels]
-
-
-def alike(channels: Sequence[Channel], region: np.ndarray) -> bool:
-    """Whether the two images of every channel have alike contrast, so that local correlation serves.
-
-    Their intensities must go together, and a straight line must tell about as much of one from the other as any curve
-    does (squared correlation against the correlation ratio; Roche et al., MICCAI 1998, doi 10.1007/BFb0056301): T1 and
-    FLAIR of one head go together too, by a curve that rises and falls. Both are measured on means of 2x2x2 voxels.
-
-    Args:
-        channels: the pairs of images.
-        region: where to measure, ``(D, H, W)`` bool.
-    """
-    inside = _halved(region) > 0.99
-    if not inside.any():
-        return all(_straight(channel.fixed[region], channel.moving[region]) for channel in channels)
-    return all(_straight(_halved(channel.fixed)[inside], _halved(channel.moving)[inside]) for channel in channels)
-
-
-def _halved(data: np.ndarray) -> np.ndarray:
-    size = (data.shape[0], data.shape[1], data.shape[2])
-    return coarsen(np.asarray(data, dtype=np.float32), Grid(size, np.eye(4)), (2, 2, 2))[0]
-
-
-def _straight(one: np.ndarray, other: np.ndarray) -> bool:
-    correlation = float(np.corrcoef(one, other)[0, 1])
-    ratio = max(_correlation_ratio(one, other), _correlation_ratio(other, one))
-    return correlation > _LEAST_CORRELATION and correlation**2 >= _LEAST_SHARE * ratio
-
-
-def _correlation_ratio(values: np.ndarray, by: np.ndarray) -> float:
-    """Share of the variance of values that their means over bins of another image explain."""
-    bins = (np.clip(by, 0.0, 1.2) * _BINS).astype(np.int64)
-    counts = np.bincount(bins)
-    means = np.bincount(bins, values) / np.maximum(counts, 1)
-    return float(np.var(means[bins]) / max(float(np.var(values)), 1e-12))
 
 
 def landmarks_on(pair: WorkingPair, matrix: Float64Array, terms: Terms, options: RegisterOptions) -> Landmarks | None:

@@ -23,10 +23,9 @@ from medwave.core.memory import freed_memory_kept
 from medwave.core.provenance import Stage, StageClock
 from medwave.core.threads import limited_threads
 from medwave.engine.affine import AffineResult, align
-from medwave.engine.loops import Level, Loops, level_for, loops_for
+from medwave.engine.loops import Loops, loops_for
 from medwave.engine.pyramid import foreground
 from medwave.engine.refine import Progress, Refinement, refine
-from medwave.engine.refine_terms import Channel
 from medwave.fields.inversion_kernel import invert_array
 from medwave.fields.kernels import determinants
 from medwave.volumes import (
@@ -38,28 +37,23 @@ from medwave.volumes import (
     read_volume,
 )
 from medwave.workflows.chains import load_chain
+from medwave.workflows.metric_choice import chosen_metric
 from medwave.workflows.options import RegisterOptions
 from medwave.workflows.pair import WorkingPair, prepare_pair, resample, resample_labels
 from medwave.workflows.pair_terms import (
     LandmarkDistances,
     PointSource,
-    alike,
     channels_on,
     landmark_distances,
     landmarks_on,
     load_terms,
 )
+from medwave.workflows.presets import levels_for
 from medwave.workflows.pullback import Pullback
 
 FloatVolume = npt.NDArray[np.float32]
 Source = Volume | StrPath
 
-LEVELS: dict[str, tuple[Level, ...]] = {
-    "fast": (Level(8, 30, 1.5, 0.7), Level(4, 30, 1.5, 0.6), Level(2, 8, 1.0, 0.35)),
-    "balanced": (Level(8, 60, 1.5, 0.7), Level(4, 40, 1.5, 0.6), Level(2, 20, 1.2, 0.5), Level(1, 12, 1.0, 0.37)),
-    "accurate": (Level(8, 80, 1.5, 0.7), Level(4, 60, 1.5, 0.6), Level(2, 30, 1.2, 0.5), Level(1, 24, 1.0, 0.37)),
-}
-_FORCE_LIMIT = 3.0  # about six times the mean length
 _MOST_VOXELS = 12_000_000
 
 
@@ -222,7 +216,7 @@ def register(
             initial = None
             if inputs.bend is not None:
                 initial = Pullback.through(inputs.bend, pair.grid).with_matrix(matrix).shift_voxels
-            options = replace(options, metric=_metric(pair, options, channels, initial))
+            options = replace(options, metric=chosen_metric(pair, options, channels, initial, loops))
         if start is not None:
             with clock.stage("predict"):
                 initial = start(inputs.fixed, inputs.moving, matrix, pair.grid)
@@ -344,38 +338,6 @@ def _linear_start(inputs: _Inputs, options: RegisterOptions) -> AffineResult | N
         inputs.fixed, inputs.moving, kind=options.affine, start=inputs.start,
         exclude_fixed=excluded[0], exclude_moving=excluded[1],
     )  # fmt: skip
-
-
-def _metric(
-    pair: WorkingPair, options: RegisterOptions, channels: Sequence[Channel], initial: FloatVolume | None
-) -> str:
-    """The metric asked for, or the one that suits the images as the refinement begins."""
-    if options.metric != "auto":
-        return options.metric
-    region = pair.subject & (pair.weight > 0)
-    if pair.excluded is not None:
-        region &= ~pair.excluded
-    compared = [Channel(pair.fixed, pair.moving), *channels]
-    if initial is not None:
-        moved = [resample(Volume(c.moving, pair.grid), np.eye(4), pair.grid, initial) for c in compared]
-        compared = [replace(c, moving=moving) for c, moving in zip(compared, moved, strict=True)]
-    return "lncc" if alike(compared, region) else "curve"
-
-
-def levels_for(preset: str, metric: str, shape: tuple[int, ...], *, masked: bool = False) -> tuple[Level, ...]:
-    """The scales of a preset as an image of a shape takes them.
-
-    Presets count iterations of a limited force. Between contrasts strong edges are what can be relied on, and an image
-    too small for the coarsest scales has far to go at the others: there the force has no limit, and twice the
-    iterations. Masked images take as many: what surrounds a place left out spreads into it by their smoothing.
-    """
-    scales = LEVELS[preset]
-    fitting = tuple(level for level in scales if min(shape) >= 8 * level.factor) or scales[-1:]
-    limited = metric == "lncc" and len(fitting) == len(scales)
-    times, limit = 1 if limited and not masked else 2, _FORCE_LIMIT if limited else np.inf
-    return tuple(
-        replace(level_for(metric, level), iterations=times * level.iterations, force_limit=limit) for level in fitting
-    )
 
 
 def _refine(

@@ -14,8 +14,8 @@ from medwave.core.geometry import Grid, Volume
 from medwave.core.orientation import reorient, reorient_grid
 from medwave.metrics import dice, folding
 from medwave.volumes import read_volume, write_volume
+from medwave.workflows.presets import LEVELS, levels_for
 from medwave.workflows.pullback import Pullback
-from medwave.workflows.register import LEVELS, levels_for
 from medwave.workflows.run_folder import FILES
 
 GRIDS = {
