@@ -52,7 +52,7 @@ def main() -> None:
     fixed |= {name: (t1, np.isin(labels.data, LATERAL_VENTRICLES)) for name, (t1, labels) in atlases.items()}
     rows: list[dict[str, Any]] = []
     for name, (t1, truth) in fixed.items():
-        for person in people.keys() - {name}:
+        for person in [other for other in people if other != name]:
             for contrast in CONTRASTS:
                 moving = read_volume(options.images / f"{person}_{contrast}.nii.gz")
                 moving_truth = Volume(outlines[person].astype(np.uint8), moving.grid)

@@ -18,11 +18,10 @@ from medwave.workflows.pair import WorkingPair, resample
 from medwave.workflows.presets import levels_for
 
 FloatVolume = npt.NDArray[np.float32]
-# After the affine the share is .92 to .99 for T1 of two people (.82 of single voxels, whose noise and partial volumes
-# bend the curve), and at most .76 for T1 and FLAIR of one head.
+# After the affine the share is .86 to .99 for T1 of two people (.82 of single voxels, whose noise and partial volumes
+# bend the curve) and .67 to .72 for T2; after the coarsest scale .88 to .97, and .92. T1 and FLAIR of one head have at
+# most .77 and .74.
 _LEAST_CORRELATION, _LEAST_SHARE = 0.3, 0.86
-# After a coarse alignment T2 of two people have .92, T1 and FLAIR at most .88 where they had less than .86 before.
-_SURE_SHARE = 0.9
 _BINS = 40
 
 
@@ -32,7 +31,7 @@ def chosen_metric(
     """The metric asked for, or the one that suits the images as the refinement begins.
 
     The affine leaves people so far apart that alike contrasts may not look so (T2 of heads with ventricles of other
-    sizes do not); what the coarsest scale of the other metric aligns is looked at once more, more strictly.
+    sizes do not); what the coarsest scale of the other metric aligns is looked at once more.
     """
     if options.metric != "auto":
         return options.metric
@@ -49,8 +48,7 @@ def chosen_metric(
         pair.fixed, pair.moving, coarsest, metric="curve", radius_voxels=options.radius, weight=pair.weight,
         excluded=pair.excluded, initial_voxels=initial, loops=loops, channels=channels,
     )  # fmt: skip
-    moved = _moved(compared, pair, coarse.displacement_voxels)
-    return "lncc" if alike(moved, region, least_share=_SURE_SHARE) else "curve"
+    return "lncc" if alike(_moved(compared, pair, coarse.displacement_voxels), region) else "curve"
 
 
 def _moved(channels: Sequence[Channel], pair: WorkingPair, field: FloatVolume | None) -> list[Channel]:
@@ -60,7 +58,7 @@ def _moved(channels: Sequence[Channel], pair: WorkingPair, field: FloatVolume | 
     return [replace(c, moving=resample(Volume(c.moving, pair.grid), np.eye(4), pair.grid, field)) for c in channels]
 
 
-def alike(channels: Sequence[Channel], region: np.ndarray, *, least_share: float = _LEAST_SHARE) -> bool:
+def alike(channels: Sequence[Channel], region: np.ndarray) -> bool:
     """Whether the two images of every channel have alike contrast, so that local correlation serves.
 
     Their intensities must go together, and a straight line must tell about as much of one from the other as any curve
@@ -70,13 +68,12 @@ def alike(channels: Sequence[Channel], region: np.ndarray, *, least_share: float
     Args:
         channels: the pairs of images.
         region: where to measure, ``(D, H, W)`` bool.
-        least_share: of what the best curve tells, that a line must tell.
     """
     inside = _halved(region) > 0.99
     if not inside.any():
-        return all(_straight(channel.fixed[region], channel.moving[region], least_share) for channel in channels)
+        return all(_straight(channel.fixed[region], channel.moving[region]) for channel in channels)
     halves = ((_halved(channel.fixed)[inside], _halved(channel.moving)[inside]) for channel in channels)
-    return all(_straight(one, other, least_share) for one, other in halves)
+    return all(_straight(one, other) for one, other in halves)
 
 
 def _halved(data: np.ndarray) -> np.ndarray:
@@ -84,10 +81,10 @@ def _halved(data: np.ndarray) -> np.ndarray:
     return coarsen(np.asarray(data, dtype=np.float32), Grid(size, np.eye(4)), (2, 2, 2))[0]
 
 
-def _straight(one: np.ndarray, other: np.ndarray, least_share: float) -> bool:
+def _straight(one: np.ndarray, other: np.ndarray) -> bool:
     correlation = float(np.corrcoef(one, other)[0, 1])
     ratio = max(_correlation_ratio(one, other), _correlation_ratio(other, one))
-    return correlation > _LEAST_CORRELATION and correlation**2 >= least_share * ratio
+    return correlation > _LEAST_CORRELATION and correlation**2 >= _LEAST_SHARE * ratio
 
 
 def _correlation_ratio(values: np.ndarray, by: np.ndarray) -> float:

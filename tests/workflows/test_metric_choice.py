@@ -62,3 +62,12 @@ def test_t2_of_two_people_is_one_contrast_once_their_ventricles_meet(data_folder
         assert chosen_metric(pair, RegisterOptions(), [], None, CpuLoops()) == expected
         given = RegisterOptions(metric="mi")
         assert chosen_metric(pair, given, [], None, CpuLoops()) == "mi"
+
+
+@pytest.mark.data
+def test_t1_of_two_people_is_one_contrast_whatever_their_ventricles(data_folder):
+    fixed = read_volume(data_folder / "brains" / "benchmark" / "1001_T1_brain.nii.gz")
+    moving = read_volume(data_folder / "brains" / "multicontrast" / "patient19_T1.nii.gz")
+    matrix = align(fixed, moving).matrix
+    pair = prepare_pair(fixed, moving, matrix, use_fixed=None, use_moving=None, most_voxels=12_000_000)
+    assert chosen_metric(pair, RegisterOptions(), [], None, CpuLoops()) == "lncc"
