@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +66,12 @@ def main() -> None:
                     "folds": int((result.jacobian <= 0).sum()),
                 })  # fmt: skip
                 print(rows[-1], flush=True)
-    print_table(rows)
-    save(options.output, {
+    results = {
         "date": datetime.date.today().isoformat(), "machine": machine(), "preset": options.preset,
         "versions": versions(("medwave", "torch", "numba", "numpy")), "rows": rows,
-    })  # fmt: skip
+    }  # fmt: skip
+    print(markdown(results))
+    save(options.output, results)
 
 
 def parse() -> argparse.Namespace:
@@ -135,18 +137,22 @@ def draw(people: dict[str, Volume], outlines: dict[str, npt.NDArray[np.bool_]], 
     figure.savefig(path, dpi=120)
 
 
-def print_table(rows: list[dict[str, Any]]) -> None:
-    """Markdown: each contrast's mean over the pairs, and beside it the share of T1 to T1 and the worst pair's."""
+def markdown(results: Mapping[str, Any]) -> str:
+    """Each contrast's mean over the pairs, and beside it the share of T1 to T1 and the worst pair's."""
+    rows = results["rows"]
     of = {c: np.array([(row["distance_mm"], row["dice"]) for row in rows if row["contrast"] == c]) for c in CONTRASTS}
-    print("\n| T1 to | pairs | distance mm | / T1 to T1 | worst pair's | Dice | folds |\n|---|---|---|---|---|---|---|")
+    lines = [
+        "| T1 to | pairs | distance, mm | / T1 to T1 | worst pair's | Dice | folds |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for contrast, values in of.items():
-        shares = values[:, 0] / of["T1"][:, 0]
-        folds = sum(row["folds"] for row in rows if row["contrast"] == contrast)
         distance, dice = values.mean(axis=0)
-        print(
+        folds = sum(row["folds"] for row in rows if row["contrast"] == contrast)
+        lines.append(
             f"| {contrast} | {len(values)} | {distance:.2f} | {distance / of['T1'][:, 0].mean():.2f} "
-            f"| {shares.max():.2f} | {dice:.3f} | {folds} |"
+            f"| {(values[:, 0] / of['T1'][:, 0]).max():.2f} | {dice:.3f} | {folds} |"
         )
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

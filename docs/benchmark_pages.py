@@ -210,6 +210,12 @@ PAGES: dict[str, tuple[str, str, Callable[[Results], str]]] = {
         "applied, *repeated* the error beside that.",
         _contrasts,
     ),
+    "ventricles": (
+        "Ventricles of people across contrasts",
+        "The T1 of one person against the T1, T2 and FLAIR of another: how far the outlines of their lateral "
+        "ventricles end from each other: `python benchmarks/ventricles.py`.",
+        _by_markdown("ventricles"),
+    ),
     "learned_start": (
         "Registration from a learned start",
         "What the prediction of the WiNet that comes with medwave reaches, and what the refinement gains from it as a "

@@ -223,6 +223,18 @@ def test_the_distance_of_two_outlines_is_how_far_one_was_moved() -> None:
     assert distance(flat, np.roll(flat, 4, axis=0), (0.5, 1, 1)) == pytest.approx(2.0)
 
 
+def test_contrasts_stand_beside_t1_to_t1() -> None:
+    of = {"T1": [(1.0, 0.8), (2.0, 0.6)], "T2": [(1.5, 0.7), (2.1, 0.6)], "FLAIR": [(1.0, 0.8), (5.0, 0.3)]}
+    rows = [
+        {"contrast": name, "distance_mm": mm, "dice": dice, "folds": n}
+        for name, pairs in of.items() for n, (mm, dice) in enumerate(pairs)
+    ]  # fmt: skip
+    lines = import_module("ventricles").markdown({"rows": rows}).splitlines()
+    assert lines[2] == "| T1 | 2 | 1.50 | 1.00 | 1.00 | 0.700 | 1 |"
+    assert lines[3] == "| T2 | 2 | 1.80 | 1.20 | 1.50 | 0.650 | 1 |"
+    assert lines[4] == "| FLAIR | 2 | 3.00 | 2.00 | 2.50 | 0.550 | 1 |"
+
+
 def test_a_learned_start_is_measured_against_the_truth() -> None:
     bench, volumes = import_module("learned_start"), import_module("medwave.volumes")
     t1, _ = head_in_two_contrasts()
