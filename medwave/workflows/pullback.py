@@ -68,7 +68,7 @@ class Pullback:
         fitted, _, rank, _ = np.linalg.lstsq(
             np.hstack([voxels, ones]), voxels + self.shift_voxels[:, where].T, rcond=None
         )
-        if rank < 4:  # all voxels in a plane
+        if rank < 4 or np.linalg.det(fitted[:3]) < 0.01:  # voxels in a plane, a field that mirrors or flattens
             return self.matrix
         inner = np.vstack([fitted.T, (0, 0, 0, 1)])
         return np.asarray(self.matrix @ self.grid.affine @ inner @ np.linalg.inv(self.grid.affine))

@@ -57,3 +57,10 @@ def test_voxels_of_one_plane_tell_no_linear_map():
     plane = np.zeros(GRID.shape, bool)
     plane[3] = True
     np.testing.assert_array_equal(pullback.nearest_linear(plane), np.eye(4))
+
+
+def test_a_field_that_mirrors_or_flattens_keeps_its_linear_part():
+    for squeeze in (-0.5, 0.0):
+        steps = field(phantom.world(GRID) * (squeeze, 1, 1))
+        pullback = Pullback.through(SpatialTransform((FieldStep(steps, GRID),)), GRID)
+        np.testing.assert_array_equal(pullback.nearest_linear(np.ones(GRID.shape, bool)), np.eye(4))
