@@ -31,8 +31,8 @@ from scipy import ndimage
 import medwave
 from medwave.core.geometry import Volume
 from medwave.engine.label_fusion import fuse_labels
+from medwave.metrics import dice, surface_distances
 from medwave.volumes import read_labels, read_volume
-from medwave.workflows.pullback import Pullback
 
 CONTRASTS = ("T1", "T2", "FLAIR")
 LATERAL_VENTRICLES = (51, 52)
@@ -50,19 +50,20 @@ def main() -> None:
     if options.show:
         draw(people, outlines, options.show)
     fixed = {name: (t1, outlines[name]) for name, t1 in people.items()}
-    fixed |= {name: (t1, np.isin(labels.data, LATERAL_VENTRICLES)) for name, (t1, labels) in atlases.items()}
+    fixed |= {name: (t1, _lateral(labels)) for name, (t1, labels) in atlases.items()}
     rows: list[dict[str, Any]] = []
     for name, (t1, truth) in fixed.items():
         for person in [other for other in people if other != name]:
             for contrast in CONTRASTS:
                 moving = read_volume(options.images / f"{person}_{contrast}.nii.gz")
-                moving_truth = Volume(outlines[person].astype(np.uint8), moving.grid)
-                result = medwave.register(t1, moving, threads=1, preset=options.preset, metric=options.metric)
-                carried = Pullback.through(result.transform, t1.grid).labels(moving_truth).data > 0
+                result = medwave.register(
+                    t1, moving, moving_labels=Volume(outlines[person], moving.grid), threads=1, preset=options.preset
+                )
+                carried = result.warped_labels.data
                 rows.append({
                     "fixed": name, "moving": person, "contrast": contrast, "metric": result.options.metric,
-                    "dice": 2 * int((carried & truth).sum()) / int(carried.sum() + truth.sum()),
-                    "distance_mm": surface_distance_mm(carried, truth, tuple(t1.grid.spacing_mm)),
+                    "dice": dice(truth, carried)[1],
+                    "distance_mm": surface_distances(truth, carried, t1.grid.spacing_mm)[1]["assd_mm"],
                     "folds": int((result.jacobian <= 0).sum()),
                 })  # fmt: skip
                 print(rows[-1], flush=True)
@@ -80,7 +81,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--images", type=Path, required=True, help="folder of ID_T1.nii.gz, ID_T2.nii.gz, ...")
     parser.add_argument("--atlases", type=Path, required=True, help="folder of ID_T1_brain.nii.gz and ID_labels.nii.gz")
     parser.add_argument("--preset", default="balanced")
-    parser.add_argument("--metric", default="auto")
     parser.add_argument("--show", type=Path, help="draw the outlines over the scans in this PNG")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / f"results/ventricles-{today}.json")
     return parser.parse_args()
@@ -98,10 +98,14 @@ def read_atlases(folder: Path) -> dict[str, tuple[Volume, Volume]]:
     }
 
 
-def ventricles(t1: Volume, atlases: dict[str, tuple[Volume, Volume]]) -> npt.NDArray[np.bool_]:
-    """The lateral ventricles of a T1, ``(D, H, W)``; see the module."""
+def _lateral(labels: Volume) -> npt.NDArray[np.uint8]:
+    return np.isin(labels.data, LATERAL_VENTRICLES).astype(np.uint8)
+
+
+def ventricles(t1: Volume, atlases: dict[str, tuple[Volume, Volume]]) -> npt.NDArray[np.uint8]:
+    """1 in the lateral ventricles of a T1, ``(D, H, W)``; see the module."""
     runs = [medwave.register(t1, image, moving_labels=labels, threads=1) for image, labels in atlases.values()]
-    labels = np.stack([np.isin(run.warped_labels.data, LATERAL_VENTRICLES) for run in runs]).astype(np.uint8)
+    labels = np.stack([_lateral(run.warped_labels) for run in runs])
     image = np.asarray(t1.data)
     fused, _ = fuse_labels(labels, method="joint", target=image, images=np.stack([run.warped.data for run in runs]))
     label = ndimage.binary_closing(fused > 0, iterations=2)
@@ -110,19 +114,10 @@ def ventricles(t1: Volume, atlases: dict[str, tuple[Volume, Volume]]) -> npt.NDA
     fluid, tissue = np.median(image[ndimage.binary_erosion(label)]), np.median(image[around])
     pieces, _ = ndimage.label(ndimage.binary_fill_holes(near & (image < (fluid + tissue) / 2)))
     sizes = np.bincount(pieces.ravel())
-    return np.isin(pieces, np.flatnonzero(sizes >= LEAST_VOXELS)[1:])
+    return np.isin(pieces, np.flatnonzero(sizes >= LEAST_VOXELS)[1:]).astype(np.uint8)
 
 
-def surface_distance_mm(
-    one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_], spacing_mm: tuple[float, ...]
-) -> float:
-    """Mean distance of the outline voxels of each to those of the other; of the two means the mean."""
-    edges = [mask & ~ndimage.binary_erosion(mask) for mask in (one, other)]
-    away = [ndimage.distance_transform_edt(~edge, sampling=spacing_mm) for edge in edges]
-    return float(away[1][edges[0]].mean() + away[0][edges[1]].mean()) / 2
-
-
-def draw(people: dict[str, Volume], outlines: dict[str, npt.NDArray[np.bool_]], path: Path) -> None:
+def draw(people: dict[str, Volume], outlines: dict[str, npt.NDArray[np.uint8]], path: Path) -> None:
     """Each T1 with its outline, in the plane of most ventricle along each axis."""
     from matplotlib.figure import Figure
 

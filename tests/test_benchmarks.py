@@ -209,20 +209,6 @@ def test_ventricles_are_outlined_where_the_image_has_their_edge() -> None:
     np.testing.assert_array_equal(import_module("ventricles").ventricles(t1, atlases), t1.data == 30)
 
 
-def test_the_distance_of_two_outlines_is_how_far_one_was_moved() -> None:
-    distance = import_module("ventricles").surface_distance_mm
-    box = np.zeros((30, 30, 30), bool)
-    box[5:25, 5:25, 5:25] = True
-    inner = np.zeros_like(box)
-    inner[8:22, 8:22, 8:22] = True
-    assert distance(box, box, (1, 2, 3)) == 0
-    assert distance(inner, inner | box, (1, 1, 1)) == distance(box, inner, (1, 1, 1)) > 3
-    assert distance(box, inner, (2, 2, 2)) == pytest.approx(2 * distance(box, inner, (1, 1, 1)))
-    flat = np.zeros((30, 30, 30), bool)
-    flat[10] = True
-    assert distance(flat, np.roll(flat, 4, axis=0), (0.5, 1, 1)) == pytest.approx(2.0)
-
-
 def test_contrasts_stand_beside_t1_to_t1() -> None:
     of = {"T1": [(1.0, 0.8), (2.0, 0.6)], "T2": [(1.5, 0.7), (2.1, 0.6)], "FLAIR": [(1.0, 0.8), (5.0, 0.3)]}
     rows = [
