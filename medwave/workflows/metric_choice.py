@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from medwave.core.geometry import Grid, Volume
+from medwave.core.geometry import Volume
 from medwave.engine.loops import Loops
-from medwave.engine.pyramid import coarsen
+from medwave.engine.pyramid import block_means
 from medwave.engine.refine import refine
 from medwave.engine.refine_terms import Channel
 from medwave.workflows.options import RegisterOptions
@@ -77,8 +77,7 @@ def alike(channels: Sequence[Channel], region: np.ndarray) -> bool:
 
 
 def _halved(data: np.ndarray) -> np.ndarray:
-    size = (data.shape[0], data.shape[1], data.shape[2])
-    return coarsen(np.asarray(data, dtype=np.float32), Grid(size, np.eye(4)), (2, 2, 2))[0]
+    return block_means(np.asarray(data, dtype=np.float32), 2)
 
 
 def _straight(one: np.ndarray, other: np.ndarray) -> bool:
