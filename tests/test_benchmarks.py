@@ -201,24 +201,27 @@ def test_an_error_is_told_beside_what_the_scans_were_apart_before() -> None:
     assert row["repeated_mm"] < 0.15
 
 
-def test_ventricles_are_outlined_where_the_image_has_their_edge() -> None:
-    """From labels that are too small: a voxel is added all around."""
-    t1, _ = head_in_two_contrasts()
+def test_ventricles_are_outlined_where_each_scan_has_their_edge() -> None:
+    """From labels that are too small: a voxel is added all around, whether fluid is dark or bright."""
+    t1, t2 = head_in_two_contrasts()
     inner = (np.linalg.norm(np.indices(t1.data.shape) - 35.5, axis=0) < 5).astype(np.uint8)
     atlases = {name: (t1, Volume(inner * np.uint8(label), t1.grid)) for name, label in (("a", 51), ("b", 52))}
-    np.testing.assert_array_equal(import_module("ventricles").ventricles(t1, atlases), t1.data == 30)
+    wider = np.where(np.linalg.norm(np.indices(t2.data.shape) - 35.5, axis=0) < 6.5, np.float32(900), t2.data)
+    found = import_module("ventricles").ventricles({"T1": t1, "T2": Volume(wider, t2.grid)}, atlases)
+    np.testing.assert_array_equal(found["T1"], t1.data == 30)
+    np.testing.assert_array_equal(found["T2"], wider == 900)
 
 
 def test_contrasts_stand_beside_t1_to_t1() -> None:
     of = {"T1": [(1.0, 0.8), (2.0, 0.6)], "T2": [(1.5, 0.7), (2.1, 0.6)], "FLAIR": [(1.0, 0.8), (5.0, 0.3)]}
     rows = [
-        {"contrast": name, "distance_mm": mm, "dice": dice, "folds": n}
+        {"contrast": name, "distance_mm": mm, "shown_mm": min(mm, 1.2), "dice": dice, "folds": n}
         for name, pairs in of.items() for n, (mm, dice) in enumerate(pairs)
     ]  # fmt: skip
     lines = import_module("ventricles").markdown({"rows": rows}).splitlines()
-    assert lines[2] == "| T1 | 2 | 1.50 | 1.00 | 1.00 | 0.700 | 1 |"
-    assert lines[3] == "| T2 | 2 | 1.80 | 1.20 | 1.50 | 0.650 | 1 |"
-    assert lines[4] == "| FLAIR | 2 | 3.00 | 2.00 | 2.50 | 0.550 | 1 |"
+    assert lines[2] == "| T1 | 2 | 1.50 | 1.00 | 1.00 | 1.10 | 1.00 | 1.00 | 0.700 | 1 |"
+    assert lines[3] == "| T2 | 2 | 1.80 | 1.20 | 1.50 | 1.20 | 1.09 | 1.20 | 0.650 | 1 |"
+    assert lines[4] == "| FLAIR | 2 | 3.00 | 2.00 | 2.50 | 1.10 | 1.00 | 1.00 | 0.550 | 1 |"
 
 
 def test_a_learned_start_is_measured_against_the_truth() -> None:

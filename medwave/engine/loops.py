@@ -140,8 +140,11 @@ def loops_for(device: str) -> Loops:
 
 
 def metric_at(metric: str, factor: int) -> str:
-    """The metric of a scale: mutual information leads where coarse voxels mix tissues, so that no curve fits."""
-    return "mi" if metric == "curve" and factor >= _COARSE else metric
+    """The metric of a scale: local correlation leads where coarse voxels mix tissues, so that no local curve fits.
+
+    It is that of the moving image in the contrast of the fixed one (:mod:`medwave.engine.fixed_contrast`).
+    """
+    return "lncc" if metric == "curve" and factor >= _COARSE else metric
 
 
 def level_for(metric: str, level: Level) -> Level:

@@ -17,13 +17,14 @@ field comes back once.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from medwave.core.errors import GeometryError, InputError
+from medwave.engine.fixed_contrast import in_contrast_of
 from medwave.engine.loops import CpuLoops, Level, Loops, converged, metric_at
 from medwave.engine.pyramid import block_means
 from medwave.engine.refine_terms import Channel, FurtherChannels, LandmarkPull, Landmarks
@@ -90,8 +91,9 @@ def refine(
         levels: the scales, coarsest first; factors are powers of two.
         formulation: ``"compositive"`` updates of the displacement, or ``"wavelet"`` coefficients of a stationary
             velocity (:mod:`medwave.engine.refine_wavelet`); ``initial_voxels`` is then taken as a velocity.
-        metric: ``"lncc"`` (local squared correlation), ``"curve"`` (local curve, after mutual information at the coarse
-            scales: :func:`medwave.engine.loops.metric_at`) or ``"mi"`` (global mutual information).
+        metric: ``"lncc"`` (local squared correlation), ``"curve"`` (local curve; at the coarse scales local correlation
+            with the moving image in the contrast of the fixed one: :func:`medwave.engine.loops.metric_at`) or ``"mi"``
+            (global mutual information).
         radius_voxels: half-width of the local window, 1 to 4.
         weight: ``(D, H, W)``, how much the window about a voxel counts.
         excluded: ``(D, H, W)``, voxels that no window may touch, at any scale.
@@ -116,23 +118,26 @@ def refine(
     weight = np.ones(fixed.shape, dtype=np.float32) if weight is None else weight
     whole = [loops.upload(image) for image in (fixed, moving, weight)]
     field: Any = None
+    run: Any = None
     histories = []
     for index, level in enumerate(levels):
-        images = [loops.coarsen(image, level.factor) for image in whole[:2]]
         chosen = metric_at(metric, level.factor)
         reach = 0 if chosen == "mi" else radius_voxels
+        images = [loops.coarsen(image, level.factor) for image in whole[:2]]
         images.append(_level_weight(loops, whole[2], excluded, level.factor, reach))
+        further = _coarser(terms, level.factor)
         shape = tuple(images[0].shape)
         if field is not None:
-            field = loops.enlarge(field, shape, levels[index - 1].factor // level.factor)
-        elif initial_voxels is not None:
-            scaled = [block_means(component, level.factor) / level.factor for component in initial_voxels]
-            field = loops.upload(np.stack(scaled).astype(np.float32))
+            reached, before = run.displacement(field), levels[index - 1].factor
+            field = loops.enlarge(field, shape, before // level.factor)
         else:
-            field = loops.upload(np.zeros((3, *shape), dtype=np.float32))
-        run = _run_of(formulation)(
-            loops, level, chosen, radius_voxels, step_voxels, *images, **_coarser(terms, level.factor)
-        )
+            field = loops.upload(_start(initial_voxels, shape, level.factor))
+            reached, before = field, level.factor
+        if chosen != metric:
+            alike = _FixedContrast(loops, reached, before, whole[2], excluded)
+            images[1] = loops.coarsen(loops.upload(alike.moving(*whole[:2])), level.factor // 2)
+            further = alike.channels(further, channels, level.factor // 2)
+        run = _run_of(formulation)(loops, level, chosen, radius_voxels, step_voxels, *images, **further)
         field, history = run(field, lambda i, s, at=index: report and report(
             Progress(at, len(levels), i, levels[at].iterations, s)))  # fmt: skip
         histories.append(history)
@@ -140,6 +145,41 @@ def refine(
         raise InputError("refinement needs at least one level")
     field = loops.unfold(run.displacement(field))
     return Refinement(loops.download(loops.enlarge(field, fixed.shape, levels[-1].factor)), histories)
+
+
+def _start(initial_voxels: FloatVolume | None, shape: tuple[int, ...], factor: int) -> FloatVolume:
+    """The field that a scale of this shape starts from."""
+    if initial_voxels is None:
+        return np.zeros((3, *shape), dtype=np.float32)
+    return np.stack([block_means(component, factor) / factor for component in initial_voxels]).astype(np.float32)
+
+
+class _FixedContrast:
+    """Moving images at half resolution in the contrast of the fixed ones, as a displacement aligns them."""
+
+    def __init__(
+        self, loops: Loops, displacement: Any, factor: int, weight: Any, excluded: npt.NDArray[np.bool_] | None
+    ) -> None:
+        self.loops = loops
+        counted = _level_weight(loops, weight, excluded, 2, 0)
+        self.counted = loops.download(counted) > 0
+        self.displacement = loops.enlarge(displacement, tuple(counted.shape), factor // 2)
+
+    def moving(self, fixed: Any, moving: Any) -> FloatVolume:
+        """The moving image of the loops' arrays at full resolution."""
+        loops = self.loops
+        halves = [loops.coarsen(image, 2) for image in (fixed, moving)]
+        warped = loops.empty(*halves[0].shape)
+        loops.warp(halves[1], self.displacement, warped)
+        return in_contrast_of(*(loops.download(image) for image in (halves[0], warped, halves[1])), self.counted)
+
+    def channels(self, terms: dict[str, Any], channels: Sequence[Channel], ratio: int) -> dict[str, Any]:
+        """Terms of a scale ``ratio`` times coarser than half resolution; ``channels`` are at full resolution."""
+        if not channels:
+            return terms
+        upload = self.loops.upload
+        alike = [block_means(self.moving(upload(c.fixed), upload(c.moving)), ratio) for c in channels]
+        return terms | {"channels": [replace(c, moving=m) for c, m in zip(terms["channels"], alike, strict=True)]}
 
 
 def _coarser(terms: dict[str, Any], factor: int) -> dict[str, Any]:

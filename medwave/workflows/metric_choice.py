@@ -31,7 +31,8 @@ def chosen_metric(
     """The metric asked for, or the one that suits the images as the refinement begins.
 
     The affine leaves people so far apart that alike contrasts may not look so (T2 of heads with ventricles of other
-    sizes do not); what the coarsest scale of the other metric aligns is looked at once more.
+    sizes do not); what mutual information, which takes any contrast, aligns at the coarsest scale is looked at once
+    more.
     """
     if options.metric != "auto":
         return options.metric
@@ -43,9 +44,9 @@ def chosen_metric(
         return "lncc"
     if not options.deformable or options.formulation != "compositive":
         return "curve"
-    coarsest = levels_for(options.preset, "curve", pair.grid.shape)[:1]
+    coarsest = levels_for(options.preset, "mi", pair.grid.shape)[:1]
     coarse = refine(
-        pair.fixed, pair.moving, coarsest, metric="curve", radius_voxels=options.radius, weight=pair.weight,
+        pair.fixed, pair.moving, coarsest, metric="mi", radius_voxels=options.radius, weight=pair.weight,
         excluded=pair.excluded, initial_voxels=initial, loops=loops, channels=channels,
     )  # fmt: skip
     return "lncc" if alike(_moved(compared, pair, coarse.displacement_voxels), region) else "curve"

@@ -26,8 +26,9 @@ class RegisterOptions:
     )
     metric: str = option(
         "auto",
-        "Similarity: local correlation (lncc), local fit of a curve after mutual information at coarse scales (curve), "
-        "global mutual information (mi), or auto: lncc when both images have alike contrast, else curve.",
+        "Similarity: local correlation (lncc), local fit of a curve, after local correlation of matched intensities at "
+        "coarse scales (curve), global mutual information (mi), or auto: lncc when both images have alike contrast, "
+        "else curve.",
         choices=("auto", "lncc", "curve", "mi"),
     )
     radius: int = option(2, "Half-width of the local correlation window in voxels, 1 to 4.")
