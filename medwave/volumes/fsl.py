@@ -113,22 +113,23 @@ def field_of(path: Path, decoded: Decoded, moving: Grid) -> tuple[Float32Array, 
         grid = Grid(shape[:3], decoded.affine)
     except GeometryError as error:
         raise GeometryError(f"{path}: {error}") from None
-    values = [np.asarray(decoded.values[..., c], dtype=np.float64) for c in range(3)]
-    if not all(np.isfinite(v).all() for v in values):
+    if not np.isfinite(decoded.values).all():
         raise InputError(f"{path}: displacements are finite, this field holds NaN or infinity")
     own = fsl_matrix(grid)
-    places = [_along(own, axis, grid) for axis in range(3)]
-    if _is_absolute(values, own, grid):
-        values = [v - p for v, p in zip(values, places, strict=True)]
-    field = np.stack([(v / own[axis, axis]).astype(np.float32) for axis, v in enumerate(values)])
+    absolute = _is_absolute(decoded.values, own, grid)
+    field = np.empty((3, *grid.shape), dtype=np.float32)
+    for axis, component in enumerate(field):
+        values = np.asarray(decoded.values[..., axis], dtype=np.float64)
+        component[:] = ((values - _along(own, axis, grid)) if absolute else values) / own[axis, axis]
     return field, grid, np.asarray(fsl_to_ras(moving) @ own @ np.linalg.inv(grid.affine))
 
 
-def _is_absolute(values: list[Float64Array], own: Float64Array, grid: Grid) -> bool:
-    """Whether values taken as positions keep volume better than taken as steps, by the linear maps nearest to both."""
+def _is_absolute(values: npt.NDArray[np.generic], own: Float64Array, grid: Grid) -> bool:
+    """Whether ``(D, H, W, 3)`` as positions keep volume better than as steps, by the linear maps nearest to both."""
     box = tuple(slice(None, None, max(1, n // 24)) for n in grid.shape)
-    at = np.stack([_along(own, axis, grid)[box].ravel() for axis in range(3)] + [np.ones(values[0][box].size)], axis=1)
-    fitted, *_ = np.linalg.lstsq(at, np.stack([v[box].ravel() for v in values], axis=1), rcond=None)
+    found = np.asarray(values[box], dtype=np.float64).reshape(-1, 3)
+    at = np.stack([_along(own, axis, grid)[box].ravel() for axis in range(3)] + [np.ones(len(found))], axis=1)
+    fitted, *_ = np.linalg.lstsq(at, found, rcond=None)
     as_positions, as_steps = fitted[:3], fitted[:3] + np.eye(3)
     change = [abs(np.log(max(abs(np.linalg.det(m)), 1e-12))) for m in (as_positions, as_steps)]
     return bool(change[0] < change[1])
