@@ -30,6 +30,7 @@ from medwave.engine.pyramid import block_means
 from medwave.engine.refine_terms import Channel, FurtherChannels, LandmarkPull, Landmarks
 
 FloatVolume = npt.NDArray[np.float32]
+_TAUGHT = (slice(None, None, 2),) * 3
 
 
 @dataclass(frozen=True)
@@ -135,8 +136,8 @@ def refine(
             reached, before = field, level.factor
         if chosen != metric:
             alike = _FixedContrast(loops, reached, before, whole[2], excluded)
-            images[1] = loops.coarsen(loops.upload(alike.moving(*whole[:2])), level.factor // 2)
-            further = alike.channels(further, channels, level.factor // 2)
+            images[1] = loops.coarsen(loops.upload(alike.moving(*whole[:2])), level.factor)
+            further = alike.channels(further, channels, level.factor)
         run = _run_of(formulation)(loops, level, chosen, radius_voxels, step_voxels, *images, **further)
         field, history = run(field, lambda i, s, at=index: report and report(
             Progress(at, len(levels), i, levels[at].iterations, s)))  # fmt: skip
@@ -155,30 +156,33 @@ def _start(initial_voxels: FloatVolume | None, shape: tuple[int, ...], factor: i
 
 
 class _FixedContrast:
-    """Moving images at half resolution in the contrast of the fixed ones, as a displacement aligns them."""
+    """Moving images in the contrast of the fixed ones, as a displacement at a scale aligns them.
+
+    Both are taken at full resolution, where least voxels mix tissues; every eighth of them teaches.
+    """
 
     def __init__(
         self, loops: Loops, displacement: Any, factor: int, weight: Any, excluded: npt.NDArray[np.bool_] | None
     ) -> None:
         self.loops = loops
-        counted = _level_weight(loops, weight, excluded, 2, 0)
-        self.counted = loops.download(counted) > 0
-        self.displacement = loops.enlarge(displacement, tuple(counted.shape), factor // 2)
+        counted = loops.download(weight)[_TAUGHT] > 0
+        self.counted = counted if excluded is None else counted & ~excluded[_TAUGHT]
+        self.displacement = loops.enlarge(displacement, tuple(weight.shape), factor)
 
     def moving(self, fixed: Any, moving: Any) -> FloatVolume:
-        """The moving image of the loops' arrays at full resolution."""
+        """The moving image, of the loops' arrays."""
         loops = self.loops
-        halves = [loops.coarsen(image, 2) for image in (fixed, moving)]
-        warped = loops.empty(*halves[0].shape)
-        loops.warp(halves[1], self.displacement, warped)
-        return in_contrast_of(*(loops.download(image) for image in (halves[0], warped, halves[1])), self.counted)
+        warped = loops.empty(*fixed.shape)
+        loops.warp(moving, self.displacement, warped)
+        seen = (loops.download(image)[_TAUGHT] for image in (fixed, warped))
+        return in_contrast_of(*seen, loops.download(moving), self.counted)
 
-    def channels(self, terms: dict[str, Any], channels: Sequence[Channel], ratio: int) -> dict[str, Any]:
-        """Terms of a scale ``ratio`` times coarser than half resolution; ``channels`` are at full resolution."""
+    def channels(self, terms: dict[str, Any], channels: Sequence[Channel], factor: int) -> dict[str, Any]:
+        """Terms of a scale; ``channels`` are at full resolution."""
         if not channels:
             return terms
         upload = self.loops.upload
-        alike = [block_means(self.moving(upload(c.fixed), upload(c.moving)), ratio) for c in channels]
+        alike = [block_means(self.moving(upload(c.fixed), upload(c.moving)), factor) for c in channels]
         return terms | {"channels": [replace(c, moving=m) for c, m in zip(terms["channels"], alike, strict=True)]}
 
 
