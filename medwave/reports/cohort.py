@@ -39,7 +39,7 @@ class CohortRow:
         reasons: why it stands out, or failed.
         severity: rows come in the order of it, largest first; 0 for what does not stand out.
         dice, dice_affine: mean Dice at the end, and after the affine.
-        similarity_before, similarity_after: correlation in the subject.
+        similarity_before, similarity_after: correlation in the subject, of matched intensities between contrasts.
         folds: folded voxels.
         largest_mm: longest displacement of the deformable part in the subject.
         scale, rotation_degrees: of the affine.

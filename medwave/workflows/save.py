@@ -20,6 +20,7 @@ from medwave.core.geometry import Grid, Volume
 from medwave.core.memory import freed_memory_kept
 from medwave.core.provenance import StageClock, fingerprint, versions
 from medwave.core.threads import run_slabs
+from medwave.engine.fixed_contrast import in_contrast_of
 from medwave.fields.kernels import largest_square_within
 from medwave.metrics.registration import dice, folding, inverse_consistency_mm, log_jacobian_sd
 from medwave.reports.registration import FigureOfMerit, RegistrationReport, write_registration_report
@@ -152,14 +153,18 @@ def _figures(result: Registration, images: Mapping[str, npt.NDArray[np.float32]]
     """Measures of the run, most telling first."""
     region = result.subject
     fixed = np.asarray(result.fixed.data, dtype=np.float32)[region]
-    correlation = {stage: _correlation(fixed, image[region]) for stage, image in images.items()}
+    compared = {stage: image[region] for stage, image in images.items()}
+    if matched := result.options.metric != "lncc":
+        compared = {stage: _in_contrast_of(fixed, values) for stage, values in compared.items()}
+    correlation = {stage: _correlation(fixed, values) for stage, values in compared.items()}
     folds = folding(result.displacement_voxels, jacobian=result.jacobian)
     unevenness = log_jacobian_sd(result.displacement_voxels, region, jacobian=result.jacobian)
     consistency = inverse_consistency_mm(
         result.displacement_voxels, result.inverse_voxels, result.fixed.grid.affine, region
     )
     rows = [
-        FigureOfMerit("Correlation in the subject", **correlation, better="higher" if fixed.size else ""),
+        FigureOfMerit("Correlation in the subject", **correlation, better="higher" if fixed.size else "",
+                      note="with the moving image in the contrast of the fixed one" if matched else ""),
         FigureOfMerit("Inverse consistency", after=consistency, unit="mm", note="mean |u o u_inv| in the subject"),
         FigureOfMerit("Folded voxels", after=float(folds.count), note="determinant of the Jacobian <= 0"),
         FigureOfMerit("SD of log Jacobian", after=unevenness, note="in the subject: how unevenly volume changes"),
@@ -199,6 +204,15 @@ def _correlation(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> floa
     a, b = (values - np.float32(values.mean(dtype=np.float64)) for values in (a, b))
     spread = float(np.dot(a, a)) * float(np.dot(b, b))
     return float(np.dot(a, b)) / math.sqrt(spread) if spread > 0 else 0.0
+
+
+def _in_contrast_of(fixed: npt.NDArray[np.float32], moving: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Intensities of another contrast as those of the fixed image: their own correlation may well be negative."""
+    if moving.size == 0:
+        return moving
+    low, high = np.percentile(moving, (0.5, 99.5))
+    scaled = (moving - np.float32(low)) / np.float32(max(high - low, 1e-12))
+    return in_contrast_of(fixed, scaled, scaled, np.ones(scaled.shape, dtype=bool))
 
 
 def _overlaps(result: Registration) -> dict[int, tuple[str, float, float]]:

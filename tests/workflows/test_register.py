@@ -183,6 +183,18 @@ def test_the_record_tells_inputs_grids_measures_and_cost(saved, pair, result):
     assert {int(k): v["after"] for k, v in record["dice"].items()} == pytest.approx(scores)
 
 
+def test_images_of_opposite_contrast_are_told_to_agree(pair, tmp_path):
+    """Their own correlation falls towards -1 as they come to agree."""
+    data = np.asarray(pair.moving.data)
+    opposite = Volume(np.where(data > 0, 1.1 * data.max() - data, 0).astype(np.float32), pair.moving.grid, "opposite")
+    result = medwave.register(pair.fixed, opposite, preset="fast", threads=1)
+    assert result.options.metric == "curve"
+    result.save(tmp_path)
+    told = json.loads((tmp_path / "run.json").read_text())["figures"]["Correlation in the subject"]
+    assert 0 <= told["before"] < told["after_affine"] < told["after"]
+    assert told["after"] > 0.7
+
+
 def test_a_second_run_into_the_folder_leaves_nothing_of_the_first(result, tmp_path):
     result.save(tmp_path)
     assert (tmp_path / "warped_labels.nii.gz").exists()
@@ -344,8 +356,11 @@ def test_the_force_is_limited_where_that_was_measured_to_help(preset):
     twice = [2 * n for n in iterations]
     assert taken("lncc", (64, 90, 70)) == (factors, iterations, {3.0})
     assert taken("lncc", (64, 90, 70), masked=True) == (factors, twice, {3.0})
-    for metric in ("curve", "mi"):
-        assert taken(metric, (64, 90, 70)) == (factors, twice, {np.inf})
-        assert taken(metric, (64, 90, 70), masked=True) == (factors, twice, {np.inf})
+    assert taken("mi", (64, 90, 70)) == (factors, twice, {np.inf})
+    assert taken("mi", (64, 90, 70), masked=True) == (factors, twice, {np.inf})
+    mixed = [n if factor >= 4 else 2 * n for factor, n in zip(factors, iterations, strict=True)]
+    assert taken("curve", (64, 90, 70)) == (factors, mixed, {3.0, np.inf})  # coarse scales are those of lncc
+    assert taken("curve", (64, 90, 70), masked=True) == (factors, twice, {3.0, np.inf})
+    assert taken("curve", (63, 90, 70)) == (factors[1:], twice[1:], {np.inf})
     assert taken("lncc", (63, 90, 70)) == (factors[1:], twice[1:], {np.inf})
     assert taken("lncc", (5, 90, 70)) == (factors[-1:], twice[-1:], {np.inf})
