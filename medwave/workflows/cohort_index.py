@@ -105,7 +105,7 @@ def cohort_rows(outcomes: Sequence[Outcome[PairItem]], folder: Path, runs: str, 
     """Rows of the page: failures first, then what stands out, worst first, then the rest, by name."""
     good = [outcome for outcome in outcomes if outcome.status != FAILED]
     values = [measures(outcome.run) for outcome in good]
-    reasons, scores = stand_out(values)
+    reasons, scores = stand_out(values, [outcome.run.get("options", {}).get("metric", "") for outcome in good])
     rows = [
         CohortRow(
             name=o.item.name, report=f"{runs}/{o.item.name}/report.html", preview=folder / runs / o.item.name / preview,
@@ -121,18 +121,26 @@ def cohort_rows(outcomes: Sequence[Outcome[PairItem]], folder: Path, runs: str, 
     return sorted(rows, key=lambda row: (-row.severity, row.name))
 
 
-def stand_out(values: Sequence[dict[str, Any]]) -> tuple[list[list[str]], list[float]]:
-    """For each registration why it stands out, and by how many robust standard deviations at most (0: it does not)."""
+def stand_out(values: Sequence[dict[str, Any]], metrics: Sequence[str] = ()) -> tuple[list[list[str]], list[float]]:
+    """For each registration why it stands out, and by how many robust standard deviations at most (0: it does not).
+
+    Correlations are compared among registrations of the same metric, where it is given: between contrasts they are
+    lower, however good the result.
+    """
     reasons: list[list[str]] = [[] for _ in values]
     worst = [0.0] * len(values)
     for key, rule in RULES.items():
-        column = [v[key] for v in values]
-        spread = [math.nan if x is None or not math.isfinite(x) else rule.spread(x) for x in column]
-        known = [x for x in column if x is not None and math.isfinite(x)]
-        for index, score in enumerate(robust_scores(spread)):
-            away = abs(score) if rule.bad == 0 else rule.bad * score
-            if away > LIMIT:
-                value, middle = (rule.form.format(x) for x in (column[index], np.median(known)))
-                reasons[index].append(f"{rule.name} {value}, median of all {middle}")
-                worst[index] = max(worst[index], float(away))
+        kinds = metrics if key == "similarity_after" and metrics else ("all",) * len(values)
+        for kind in dict.fromkeys(kinds):
+            members = [index for index, own in enumerate(kinds) if own == kind]
+            column = [values[index][key] for index in members]
+            spread = [math.nan if x is None or not math.isfinite(x) else rule.spread(x) for x in column]
+            known = [x for x in column if x is not None and math.isfinite(x)]
+            for index, value, score in zip(members, column, robust_scores(spread), strict=True):
+                away = abs(score) if rule.bad == 0 else rule.bad * score
+                if away > LIMIT:
+                    told, middle = (rule.form.format(x) for x in (value, np.median(known)))
+                    among = "all" if len(members) == len(values) else f"{len(members)} by {kind}"
+                    reasons[index].append(f"{rule.name} {told}, median of {among} {middle}")
+                    worst[index] = max(worst[index], float(away))
     return reasons, worst

@@ -19,7 +19,7 @@ from medwave.core.geometry import Grid, Volume
 from medwave.volumes import read_volume, write_volume
 from medwave.workflows.batch import BEFORE, DONE, FAILED
 from medwave.workflows.cohort import register_arguments, register_cohort
-from medwave.workflows.cohort_index import measures, stand_out
+from medwave.workflows.cohort_index import RULES, measures, stand_out
 from medwave.workflows.cohort_items import cohort_pairs
 from medwave.workflows.options_cohort import CohortOptions
 
@@ -173,6 +173,18 @@ def test_what_stands_out_is_named_with_its_reason():
     assert reasons[4] == ["Dice 0.200, median of all 0.606"]
     assert reasons[6] == ["scale of the affine 0.500, median of all 1.030"]
     assert [bool(r) for r in reasons] == [score > 0 for score in scores]
+
+
+def test_correlations_are_compared_among_those_of_one_metric():
+    """Between contrasts they are lower, however good the result."""
+    usual = [0.86, 0.87, 0.865, 0.855, 0.862, 0.69, 0.70, 0.695, 0.688, 0.692]
+    metrics = ["lncc"] * 5 + ["curve"] * 5
+    rows = [dict.fromkeys(RULES) | {"similarity_after": value} for value in usual]
+    assert stand_out(rows, metrics) == ([[]] * 10, [0.0] * 10)
+    assert stand_out(rows[:6], metrics[:6])[0][5] == []  # fewer than five of a kind: none stands out
+    rows[3]["similarity_after"] = 0.70  # usual between contrasts only
+    reasons, _ = stand_out(rows, metrics)
+    assert reasons == [[]] * 3 + [["correlation after 0.700, median of 5 by lncc 0.862"]] + [[]] * 6
 
 
 def test_scale_and_rotation_are_read_from_the_matrix():
