@@ -17,20 +17,19 @@ field comes back once.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from medwave.core.errors import GeometryError, InputError
-from medwave.engine.fixed_contrast import in_contrast_of
+from medwave.engine.fixed_contrast import FixedContrast
 from medwave.engine.loops import CpuLoops, Level, Loops, converged, metric_at
 from medwave.engine.pyramid import block_means
 from medwave.engine.refine_terms import Channel, FurtherChannels, LandmarkPull, Landmarks
 
 FloatVolume = npt.NDArray[np.float32]
-_TAUGHT = (slice(None, None, 2),) * 3
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,7 @@ def refine(
             field = loops.upload(_start(initial_voxels, shape, level.factor))
             reached, before = field, level.factor
         if chosen != metric:
-            alike = _FixedContrast(loops, reached, before, whole[2], excluded)
+            alike = FixedContrast(loops, reached, before, whole[2], excluded)
             images[1] = loops.coarsen(loops.upload(alike.moving(*whole[:2])), level.factor)
             further = alike.channels(further, channels, level.factor)
         run = _run_of(formulation)(loops, level, chosen, radius_voxels, step_voxels, *images, **further)
@@ -153,37 +152,6 @@ def _start(initial_voxels: FloatVolume | None, shape: tuple[int, ...], factor: i
     if initial_voxels is None:
         return np.zeros((3, *shape), dtype=np.float32)
     return np.stack([block_means(component, factor) / factor for component in initial_voxels]).astype(np.float32)
-
-
-class _FixedContrast:
-    """Moving images in the contrast of the fixed ones, as a displacement at a scale aligns them.
-
-    Both are taken at full resolution, where least voxels mix tissues; every eighth of them teaches.
-    """
-
-    def __init__(
-        self, loops: Loops, displacement: Any, factor: int, weight: Any, excluded: npt.NDArray[np.bool_] | None
-    ) -> None:
-        self.loops = loops
-        counted = loops.download(weight)[_TAUGHT] > 0
-        self.counted = counted if excluded is None else counted & ~excluded[_TAUGHT]
-        self.displacement = loops.enlarge(displacement, tuple(weight.shape), factor)
-
-    def moving(self, fixed: Any, moving: Any) -> FloatVolume:
-        """The moving image, of the loops' arrays."""
-        loops = self.loops
-        warped = loops.empty(*fixed.shape)
-        loops.warp(moving, self.displacement, warped)
-        seen = (loops.download(image)[_TAUGHT] for image in (fixed, warped))
-        return in_contrast_of(*seen, loops.download(moving), self.counted)
-
-    def channels(self, terms: dict[str, Any], channels: Sequence[Channel], factor: int) -> dict[str, Any]:
-        """Terms of a scale; ``channels`` are at full resolution."""
-        if not channels:
-            return terms
-        upload = self.loops.upload
-        alike = [block_means(self.moving(upload(c.fixed), upload(c.moving)), factor) for c in channels]
-        return terms | {"channels": [replace(c, moving=m) for c, m in zip(terms["channels"], alike, strict=True)]}
 
 
 def _coarser(terms: dict[str, Any], factor: int) -> dict[str, Any]:

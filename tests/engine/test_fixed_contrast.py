@@ -4,8 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import ndimage
 
-from medwave.engine.fixed_contrast import in_contrast_of
+from medwave.engine.fixed_contrast import FixedContrast, in_contrast_of
+from medwave.engine.loops import CpuLoops, Level
+from medwave.engine.refine import refine
+from medwave.engine.refine_terms import Channel
 
 BIN = 1.2 / 48
 
@@ -67,3 +71,45 @@ def test_intensities_that_nothing_shows_are_interpolated():
 def test_without_voxels_to_learn_from_the_image_stays():
     fixed, moving, everywhere = images(7, lambda f: f)
     assert in_contrast_of(fixed, moving, moving, ~everywhere) is moving
+
+
+COARSE = (Level(8, 5, 1.5, 0.7), Level(4, 5, 1.5, 0.6))
+
+
+@pytest.fixture(scope="module")
+def contrasts():
+    """A smooth texture, and the same moved by three voxels in another contrast."""
+    one = ndimage.gaussian_filter(np.random.default_rng(8).standard_normal((64, 64, 64)), 5.0)
+    one = ((one - one.min()) / np.ptp(one)).astype(np.float32)
+    return one, np.roll(1.1 - one, 3, axis=1).astype(np.float32)
+
+
+def test_coarse_scales_follow_local_correlation_in_the_contrast_of_the_fixed_image(contrasts):
+    fixed, moving = contrasts
+    loops, first = CpuLoops(), COARSE[:1]
+    still = FixedContrast(loops, np.zeros((3, 8, 8, 8), np.float32), 8, np.ones_like(fixed), None)
+    alike = still.moving(fixed, moving)
+    by_hand = refine(fixed, alike, first, metric="lncc").displacement_voxels
+    np.testing.assert_array_equal(refine(fixed, moving, first, metric="curve").displacement_voxels, by_hand)
+    assert np.abs(by_hand).max() > 0.5
+
+
+def test_a_channel_that_repeats_the_images_changes_nothing(contrasts):
+    alone = refine(*contrasts, COARSE, metric="curve").displacement_voxels
+    twice = refine(*contrasts, COARSE, metric="curve", channels=[Channel(*contrasts)]).displacement_voxels
+    np.testing.assert_allclose(twice, alone, atol=1e-4)
+
+
+def test_excluded_voxels_do_not_teach(contrasts):
+    fixed, moving = contrasts
+    excluded = np.zeros(fixed.shape, bool)
+    excluded[:20] = True
+    spoilt = fixed.copy()
+    spoilt[:20] = 3.0
+    none = np.zeros((3, 8, 8, 8), np.float32)
+    one, other, all_of_it = (
+        FixedContrast(CpuLoops(), none, 8, np.ones_like(fixed), left_out).moving(image, moving)
+        for image, left_out in ((spoilt, excluded), (fixed, excluded), (spoilt, None))
+    )
+    np.testing.assert_array_equal(one, other)
+    assert np.abs(all_of_it - other).max() > 0.1
