@@ -2,8 +2,8 @@
 
 The search cannot be led astray by a bad header: rotations over the whole sphere are tried at a coarse scale about the
 centres of mass, beside the header's own placement and the principal axes; the best ones are refined as rigid motions,
-then with a common scale, then as a full affine, each by BFGS on normalised mutual information and its gradient.
-All choices are deterministic.
+then with a common scale, then as a full affine, each by BFGS on normalised mutual information and its gradient (the
+mean over all channels). All choices are deterministic.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ import numpy.typing as npt
 
 from medwave.core.geometry import Float64Array, Grid, Volume
 from medwave.core.masks import grown
-from medwave.core.threads import run_each
+from medwave.core.threads import run_each, run_slabs
 from medwave.engine.minimise import minimise
-from medwave.engine.mutual_information import MutualInformation, quantise
+from medwave.engine.mutual_information import MeanInformation, MutualInformation, quantise
 from medwave.engine.pyramid import coarsen_to_spacing, foreground
+from medwave.fields.kernels import warp_linear
 
 _STEPS_ACROSS = (20, 48, 80)  # samples across the subject at the three scales
 _BINS = (16, 32, 32)
@@ -61,13 +62,13 @@ class _Subject:
     left_out: npt.NDArray[np.bool_]
 
     @classmethod
-    def from_volume(cls, volume: Volume, spacing_mm: float, exclude: npt.NDArray[np.bool_] | None = None) -> _Subject:
+    def from_volume(cls, volume: Volume, spacing_mm: float, exclude: Volume | None = None) -> _Subject:
         data, grid = coarsen_to_spacing(np.asarray(volume.data, dtype=np.float32), volume.grid, spacing_mm)
         mask, left_out = foreground(data), np.zeros(data.shape, dtype=bool)
         if mask.sum() < _FEWEST_VOXELS:
             mask[:] = True
         if exclude is not None:
-            share, _ = coarsen_to_spacing(exclude.astype(np.float32), volume.grid, spacing_mm)
+            share = _share_left_out(exclude, spacing_mm, grid)
             if (mask & (share < 0.25)).sum() >= _FEWEST_VOXELS:  # else this scale is too coarse for what is left
                 left_out = share >= 0.25
         return cls(data, grid, mask & ~left_out, left_out)
@@ -84,6 +85,17 @@ class _Subject:
     def intensity_range(self) -> tuple[float, float]:
         low, high = np.percentile(self.data[self.mask], [1.0, 99.0])
         return min(float(low), float(self.data.min())) if low > 0 else float(low), float(high)
+
+
+def _share_left_out(exclude: Volume, spacing_mm: float, grid: Grid) -> npt.NDArray[np.float32]:
+    """How much of each voxel of a grid lies in a mask, which may lie on another grid of the same world."""
+    share, own = coarsen_to_spacing(exclude.data.astype(np.float32), exclude.grid, spacing_mm)
+    if own.matches(grid):
+        return share
+    voxels = np.ascontiguousarray((np.linalg.inv(own.affine) @ grid.affine)[:3])
+    sampled = np.empty(grid.shape, dtype=np.float32)
+    run_slabs(warp_linear, grid.shape[0], share, voxels, sampled)
+    return sampled
 
 
 def _similarity(
@@ -153,7 +165,7 @@ class _Motion:
 
 
 def _optimise(
-    similarity: MutualInformation, kind: str, start: Float64Array, fixed: _Subject, iterations: int
+    similarity: MeanInformation, kind: str, start: Float64Array, fixed: _Subject, iterations: int
 ) -> tuple[Float64Array, float]:
     """Maximise NMI from ``start``; parameters are in mm of motion at the rim of the subject."""
     radius = float(np.sqrt(((fixed.positions_mm - fixed.center_mm) ** 2).sum(axis=1).mean()))
@@ -229,7 +241,7 @@ def _distinct_best(
     return chosen
 
 
-def _search(similarity: MutualInformation, fixed: _Subject, moving: _Subject) -> list[Float64Array]:
+def _search(similarity: MeanInformation, fixed: _Subject, moving: _Subject) -> list[Float64Array]:
     """A few promising rigid motions, best first, from the coarsest scale."""
     starts = _candidates(fixed, moving)
     scores = similarity.thinned(_RANKING_SAMPLES).values(starts)
@@ -248,6 +260,20 @@ def _leading(found: list[tuple[Float64Array, float]], count: int, share: float) 
     return [found[i] for i in order if scores[i] - 1 >= share * (scores.max() - 1)]
 
 
+def _scales(
+    pairs: Sequence[tuple[Volume, ...]], weights: tuple[float, ...], left_out: Sequence[Volume | None]
+) -> list[tuple[MeanInformation, _Subject, _Subject]]:
+    """What is compared at each scale, coarsest first, with the subjects of the first pair."""
+    extent_mm = min(run_each(_extent_mm, pairs[0]))
+    images = [(v, n, m) for n in _STEPS_ACROSS for pair in pairs for v, m in zip(pair, left_out, strict=True)]
+    subjects = run_each(lambda image: _Subject.from_volume(image[0], extent_mm / image[1], image[2]), images)
+    couples = list(zip(subjects[::2], subjects[1::2], strict=True))  # pair by pair, scale by scale
+    settings = [s for s in zip(_BINS, (1, 2, 3), _MOST_SAMPLES, strict=True) for _ in pairs]
+    parts = run_each(lambda both: _similarity(*both[0], *both[1]), list(zip(couples, settings, strict=True)))
+    scales = [slice(first, first + len(pairs)) for first in range(0, len(parts), len(pairs))]
+    return [(MeanInformation(tuple(parts[s]), weights), *couples[s.start]) for s in scales]
+
+
 def align(
     fixed: Volume,
     moving: Volume,
@@ -256,6 +282,7 @@ def align(
     start: Float64Array | None = None,
     exclude_fixed: npt.NDArray[np.bool_] | None = None,
     exclude_moving: npt.NDArray[np.bool_] | None = None,
+    channels: Sequence[tuple[Volume, Volume, float]] = (),
 ) -> AffineResult:
     """Find the affine from the fixed world to the moving world.
 
@@ -264,13 +291,17 @@ def align(
         kind: ``"affine"`` or ``"rigid"``.
         start: 4x4 to begin from in place of the search, which then tries nothing else.
         exclude_fixed, exclude_moving: voxels to leave out (lesions), each of its image's shape.
+        channels: further images of the two subjects: fixed, moving, and how much their similarity counts beside the 1
+            of the first pair. They lie on any grids in the worlds of their subjects; where a subject is, how large it
+            is, and what is left out of it, the first pair says.
     """
-    fixed, moving = (Volume(np.asarray(v.data, dtype=np.float32), v.grid, v.name) for v in (fixed, moving))
-    extent_mm = min(run_each(_extent_mm, (fixed, moving)))
-    images = [(v, steps, e) for steps in _STEPS_ACROSS for v, e in ((fixed, exclude_fixed), (moving, exclude_moving))]
-    subjects = run_each(lambda image: _Subject.from_volume(image[0], extent_mm / image[1], image[2]), images)
-    scales = list(zip(subjects[::2], subjects[1::2], _BINS, (1, 2, 3), _MOST_SAMPLES, strict=True))
-    coarse, middle, fine = run_each(lambda scale: (_similarity(*scale), *scale[:2]), scales)
+    pairs = [tuple(map(_as_float, pair)) for pair in ((fixed, moving), *(channel[:2] for channel in channels))]
+    weights = (1.0, *(weight for _, _, weight in channels))
+    left_out = [
+        None if mask is None else Volume(mask, image.grid)
+        for mask, image in ((exclude_fixed, fixed), (exclude_moving, moving))
+    ]
+    coarse, middle, fine = _scales(pairs, weights, left_out)
     starts = _search(*coarse) if start is None else [np.asarray(start, dtype=np.float64)]
     first = "rigid" if kind == "rigid" else "similarity"
     refined = run_each(lambda s: _optimise(middle[0], first, s, middle[1], 30), starts)
@@ -279,8 +310,12 @@ def align(
         matrix, _ = _optimise(middle[0], "affine", matrix, middle[1], 40)
     matrix, score = _optimise(fine[0], kind, matrix, fine[1], 40)
     before = fine[0].value(np.eye(4))
-    reason = _why_not(matrix, score, *middle, searched=start is None)
+    reason = _why_not(matrix, fine[0].most(matrix), *middle, searched=start is None)
     return AffineResult(matrix, before, score, bool(reason), reason)
+
+
+def _as_float(volume: Volume) -> Volume:
+    return Volume(np.asarray(volume.data, dtype=np.float32), volume.grid, volume.name)
 
 
 def _extent_mm(volume: Volume) -> float:
@@ -291,7 +326,7 @@ def _extent_mm(volume: Volume) -> float:
 
 
 def _why_not(
-    matrix: Float64Array, score: float, similarity: MutualInformation, fixed: _Subject, moving: _Subject,
+    matrix: Float64Array, score: float, similarity: MeanInformation, fixed: _Subject, moving: _Subject,
     *, searched: bool,
 ) -> str:  # fmt: skip
     """A reason to distrust the result, or an empty string.

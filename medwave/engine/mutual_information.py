@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -227,3 +228,40 @@ class MutualInformation:
         table = (score * log_joint - log_fixed - log_moving) / (entropy * total)
         trust = min(1.0, overlap / self.least_overlap)
         return 1.0 + (score - 1.0) * trust, table * trust
+
+
+@dataclass(frozen=True)
+class MeanInformation:
+    """Weighted mean of the NMI of several pairs of images of the same two subjects, with the methods of one.
+
+    Attributes:
+        parts: one for each pair.
+        weights: how much each counts, above 0.
+    """
+
+    parts: tuple[MutualInformation, ...]
+    weights: tuple[float, ...]
+
+    def _mean(self, values: Sequence[Any]) -> Any:
+        return sum(w * v for w, v in zip(self.weights, values, strict=True)) / sum(self.weights)
+
+    def thinned(self, most_samples: int) -> MeanInformation:
+        """The same on fewer samples of each pair."""
+        return replace(self, parts=tuple(part.thinned(most_samples) for part in self.parts))
+
+    def value(self, matrix_mm: npt.NDArray[np.float64]) -> float:
+        """The mean."""
+        return float(self._mean([part.value(matrix_mm) for part in self.parts]))
+
+    def most(self, matrix_mm: npt.NDArray[np.float64]) -> float:
+        """NMI of the pair that tells most."""
+        return max(part.value(matrix_mm) for part in self.parts)
+
+    def values(self, matrices_mm: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """:meth:`value` of many matrices, ``(N,)``."""
+        return np.asarray(self._mean([part.values(matrices_mm) for part in self.parts]))
+
+    def value_and_gradient(self, matrix_mm: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
+        """The mean and its derivative by the upper 3x4 part of the matrix."""
+        scores, gradients = zip(*(part.value_and_gradient(matrix_mm) for part in self.parts), strict=True)
+        return float(self._mean(scores)), np.asarray(self._mean(gradients))

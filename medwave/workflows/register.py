@@ -43,6 +43,7 @@ from medwave.workflows.pair import WorkingPair, prepare_pair, resample, resample
 from medwave.workflows.pair_terms import (
     LandmarkDistances,
     PointSource,
+    Terms,
     channels_on,
     landmark_distances,
     landmarks_on,
@@ -167,8 +168,8 @@ def register(
         weights: of a WiNet, from whose prediction the refinement then starts: a file (safetensors), or ``"brain"``,
             which comes with medwave (a file of that name comes first).
         fixed_channels, moving_channels: further images of the two subjects, such as T2 beside T1, in pairs, on any
-            grids in the worlds of ``fixed`` and ``moving``. The similarity of the deformable part is the mean over
-            all pairs; the affine is found on the first.
+            grids in the worlds of ``fixed`` and ``moving``. The similarity, of the affine as of the deformable part,
+            is the mean over all pairs.
         channel_weights: how much each further pair counts beside the 1 of the first; 1 when left out.
         landmarks_fixed, landmarks_moving: points that belong together, row by row: tables in RAS+ mm, or CSV files in
             the axes that ``space`` names. They pull the deformable part by ``landmark_weight``.
@@ -200,7 +201,7 @@ def register(
                     "formulation only; leave --weights and --formulation wavelet out, or give a linear one"
                 )
         with clock.stage("affine"):
-            linear = _linear_start(inputs, options)
+            linear = _linear_start(inputs, terms, options)
             if linear is not None and linear.failed:
                 warnings.append(f"the linear start may have failed: {linear.reason}")
             matrix = linear.matrix if linear else (np.eye(4) if inputs.start is None else inputs.start)
@@ -330,13 +331,13 @@ def _allowed(mask: Source | None, lesion: Source | None, image: Volume) -> npt.N
     return allowed
 
 
-def _linear_start(inputs: _Inputs, options: RegisterOptions) -> AffineResult | None:
+def _linear_start(inputs: _Inputs, terms: Terms, options: RegisterOptions) -> AffineResult | None:
     if options.affine == "none" or inputs.bend is not None:
         return None
     excluded = [None if use is None else ~use for use in (inputs.use_fixed, inputs.use_moving)]
     return align(
         inputs.fixed, inputs.moving, kind=options.affine, start=inputs.start,
-        exclude_fixed=excluded[0], exclude_moving=excluded[1],
+        exclude_fixed=excluded[0], exclude_moving=excluded[1], channels=terms.channels,
     )  # fmt: skip
 
 

@@ -199,6 +199,55 @@ def test_brain_masks_of_heads_with_skull_and_a_mask_of_a_few_voxels(fixed):
     check(align(fixed, head(grid_of(), SMALL, seed=1), exclude_fixed=nearly_all), SMALL)
 
 
+# --- several channels ------------------------------------------------------------------------------------------------
+
+
+def shells(grid, matrix=None):
+    """Balls within balls, which say where their middle is and nothing about turns."""
+    middle = np.zeros(3) if matrix is None else matrix[:3, 3]
+    radius_mm = np.linalg.norm(world(grid) - middle, axis=-1)
+    return Volume(np.float32(np.where(radius_mm < 75, 500 + 300 * np.cos(radius_mm / 8), 0)), grid, "shells")
+
+
+FINER = grid_of((3.0, 3.0, 3.5), (64, 70, 50), turn=OBLIQUE)
+
+
+def test_what_one_channel_cannot_see_another_can(fixed):
+    matrix = motion((20, -28, 15), (5, 10, -6))
+    first = shells(grid_of()), shells(grid_of(), matrix)
+    assert error_mm(align(*first, kind="rigid").matrix, matrix)[0] > 5
+    for channel in ((fixed, head(grid_of(), matrix, seed=1), 1.0), (head(FINER), head(FINER, matrix, seed=1), 3.0)):
+        check(align(*first, kind="rigid", channels=[channel]), matrix)
+
+
+def test_a_channel_that_repeats_the_images_or_says_nothing_changes_little(fixed):
+    moving = head(grid_of(), SMALL, seed=1)
+    alone = align(fixed, moving)
+    twice = align(fixed, moving, channels=[(fixed, moving, 2.0)])
+    assert twice.similarity_after == pytest.approx(alone.similarity_after, abs=1e-6)
+    assert error_mm(twice.matrix, alone.matrix)[0] < 0.02
+    flat = Volume(np.ones(fixed.grid.shape, dtype=np.float32), fixed.grid)
+    check(align(fixed, moving, channels=[(flat, flat, 9.0)]), SMALL)
+
+
+@pytest.mark.parametrize("role", ["fixed", "moving"])
+def test_what_is_left_out_has_no_say_in_channels_of_other_grids(fixed, role):
+    moving = head(grid_of(), SMALL, seed=1)
+    images = {"fixed": head(FINER, seed=2), "moving": head(FINER, SMALL, seed=3)}
+    lesion = ball(fixed if role == "fixed" else moving, (20, 10, 5), 26)
+    spoiled = ball(images[role], (20, 10, 5), 14)
+    matrices = []
+    for seed in (0, 1):
+        garbage = np.random.default_rng(seed).uniform(300, 900, FINER.shape)
+        data = np.where(spoiled, garbage, images[role].data).astype(np.float32)
+        changed = images | {role: Volume(data, FINER)}
+        channel = (changed["fixed"], changed["moving"], 1.0)
+        result = align(fixed, moving, **{f"exclude_{role}": lesion}, channels=[channel])
+        check(result, SMALL)
+        matrices.append(result.matrix)
+    np.testing.assert_array_equal(*matrices)
+
+
 # --- doubt -----------------------------------------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ import torch
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from medwave.engine.mutual_information import MutualInformation, quantise
+from medwave.engine.mutual_information import MeanInformation, MutualInformation, quantise
 
 BINS = 24
 AFFINE = np.array([[-1.5, 0.2, 0, 30], [0.1, 2.0, 0, -20], [0, 0, 1.2, 5], [0, 0, 0, 1.0]])
@@ -124,6 +124,28 @@ def test_any_curve_of_contrast_keeps_the_best_place(curve):
             matrix = np.eye(4)
             matrix[axis, 3] = shift * AFFINE[axis, axis]
             assert found.value(matrix) < best - 0.01
+
+
+def test_the_mean_of_several_pairs_weighs_their_values_gradients_and_samples():
+    fixed = smooth_noise((20, 22, 18), 0)
+    parts = (
+        similarity(fixed, 0.6 * fixed + 0.4 * smooth_noise(fixed.shape, 1), margin=2),
+        similarity(1 - fixed[2:], fixed[2:] + 0.1 * smooth_noise((18, 22, 18), 2), AFFINE @ np.diag([1, 1, 1.1, 1])),
+    )
+    matrix = near_identity(parts[0].points_mm)
+    mean = MeanInformation(parts, (1.0, 3.0))
+    (a, slope_a), (b, slope_b) = (part.value_and_gradient(matrix) for part in parts)
+    assert abs(a - b) > 0.01
+    assert mean.value(matrix) == pytest.approx((a + 3 * b) / 4, rel=1e-12)
+    assert mean.most(matrix) == max(a, b)
+    value, gradient = mean.value_and_gradient(matrix)
+    assert value == mean.value(matrix)
+    np.testing.assert_allclose(gradient, (slope_a + 3 * slope_b) / 4, rtol=1e-12)
+    np.testing.assert_allclose(mean.values([matrix, np.eye(4)]), [mean.value(matrix), mean.value(np.eye(4))])
+    assert mean.thinned(300).parts[1].points_mm.shape == parts[1].thinned(300).points_mm.shape
+    alone = MeanInformation(parts[:1], (1.0,))
+    assert alone.value(matrix) == a
+    np.testing.assert_array_equal(alone.value_and_gradient(matrix)[1], slope_a)
 
 
 # --- gradient --------------------------------------------------------------------------------------------------------
