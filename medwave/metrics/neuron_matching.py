@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import coo_array
-from scipy.sparse.csgraph import maximum_bipartite_matching
+from scipy.sparse.csgraph import maximum_flow
 from scipy.spatial import KDTree
 
 from medwave.core.errors import InputError
@@ -101,8 +101,8 @@ def one_to_one_score(
 ) -> Score:
     """Precision and recall when every sample may be matched once only: a fibre traced twice is half wrong.
 
-    The largest one-to-one matching between the samples of both trees is found (Hopcroft & Karp 1973,
-    doi 10.1137/0202019) among pairs no further apart than ``sqrt(tolerance^2 + (step / 2)^2)``: samples of parallel
+    The largest one-to-one matching between the samples of both trees is found (as a flow: Dinic, Soviet Math. Dokl.
+    11:1277-1280, 1970) among pairs no further apart than ``sqrt(tolerance^2 + (step / 2)^2)``: samples of parallel
     fibres may be out of step by half a step.
 
     Args and Raises: as :func:`tolerance_curve`.
@@ -113,10 +113,22 @@ def one_to_one_score(
         return NOTHING
     sides = [sample_distances(tree, None, step=step).positions for tree in (gold, trace)]
     pairs = KDTree(sides[0]).sparse_distance_matrix(KDTree(sides[1]), limit, output_type="ndarray")
-    shape = len(sides[0]), len(sides[1])
-    graph = coo_array((np.ones(len(pairs), dtype=np.int8), (pairs["i"], pairs["j"])), shape=shape).tocsr()
-    matched = int((maximum_bipartite_matching(graph, perm_type="column") >= 0).sum())
-    return score_of(matched / shape[1], matched / shape[0])
+    golds, traces = map(len, sides)
+    matched = _most_matched(pairs["i"], pairs["j"], golds, traces)
+    return score_of(matched / traces, matched / golds)
+
+
+def _most_matched(i: npt.NDArray[np.integer], j: npt.NDArray[np.integer], rows: int, columns: int) -> int:
+    """Size of the largest matching of ``rows`` and ``columns`` that may be paired as ``(i, j)``.
+
+    The flow through edges of capacity one, since SciPy's own matching takes exponential time where samples of one tree
+    lie close to many of the other (its issue 26147).
+    """
+    source, sink = rows + columns, rows + columns + 1
+    start = np.concatenate([np.full(rows, source), i, rows + np.arange(columns)])
+    stop = np.concatenate([np.arange(rows), rows + j, np.full(columns, sink)])
+    network = coo_array((np.ones(len(start), dtype=np.int32), (start, stop)), shape=(sink + 1, sink + 1))
+    return int(maximum_flow(network.tocsr(), source, sink).flow_value)
 
 
 def path_score(

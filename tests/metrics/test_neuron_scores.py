@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
 
 from medwave.core.errors import GeometryError, InputError
 from medwave.core.tree import Tree, empty_tree
@@ -196,6 +198,27 @@ def test_half_a_trace_has_half_the_recall() -> None:
     assert score.by_samples == pytest.approx((1, 51 / 101, 2 * (51 / 101) / (1 + 51 / 101)))
     assert score.by_length.recall == pytest.approx(50.5 / 100)  # the sample on the border stands for a whole step
     assert score.by_length.precision == 1
+
+
+@settings(deadline=None, max_examples=30)
+@given(forests(8), forests(8))
+def test_most_samples_that_can_be_matched_once_are(a: Tree, b: Tree) -> None:
+    sides = [sample_distances(tree, None, step=1.0).positions for tree in (a, b)]
+    near = cdist(*sides) <= np.hypot(2.0, 0.5) * (1 + 1e-9)
+    most = near[linear_sum_assignment(near, maximize=True)].sum()
+    assert one_to_one_score(a, b)[:2] == pytest.approx((most / len(sides[1]), most / len(sides[0])))
+
+
+def test_fibres_close_to_each_other_are_matched_in_no_time() -> None:
+    """A forest whose samples have so many near ones that a search which tries all ways took 45 s."""
+    halves = [
+        [4, 0, 7], [6, 2, 9], [5, 0, 8], [16, 40, 8], [12, 10, 8], [6, 1, 5], [64, 88, 16], [9, 4, 4], [18, 4, 4],
+        [32, 56, 80], [6, 8, 20], [22, 18, 12], [18, 4, 2], [56, 16, 56], [2, 6, 9], [6, 12, 14], [2, 5, 8],
+    ]  # fmt: skip
+    parent = [-1, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, -1, 11, 12, -1, 14, 15]
+    tree = Tree(np.array(halves) / 2, np.ones(17), parent, np.zeros(17, dtype=int))
+    mixed = tree.select(np.array([4, 11, 5, 12, 13, 0, 14, 15, 10, 1, 7, 2, 9, 16, 6, 8, 3]))
+    assert one_to_one_score(moved(tree, (0.7, 0.1, 0.3)), mixed) == (1, 1, 1)
 
 
 @settings(deadline=None, max_examples=30)
