@@ -18,11 +18,10 @@ import numpy.typing as npt
 
 from medwave.core.geometry import Float64Array, Grid, Volume
 from medwave.core.masks import grown
-from medwave.core.threads import run_each, run_slabs
+from medwave.core.threads import run_each
 from medwave.engine.minimise import minimise
 from medwave.engine.mutual_information import MeanInformation, MutualInformation, quantise
 from medwave.engine.pyramid import coarsen_to_spacing, foreground
-from medwave.fields.kernels import warp_linear
 
 _STEPS_ACROSS = (20, 48, 80)  # samples across the subject at the three scales
 _BINS = (16, 32, 32)
@@ -88,14 +87,16 @@ class _Subject:
 
 
 def _share_left_out(exclude: Volume, spacing_mm: float, grid: Grid) -> npt.NDArray[np.float32]:
-    """How much of each voxel of a grid lies in a mask, which may lie on another grid of the same world."""
+    """How much of each voxel of a grid lies in a mask, which may lie on another grid of the same world.
+
+    Beyond its own grid a mask goes on as it ends: around a brain all is left out, around a lesion nothing is.
+    """
     share, own = coarsen_to_spacing(exclude.data.astype(np.float32), exclude.grid, spacing_mm)
     if own.matches(grid):
         return share
-    voxels = np.ascontiguousarray((np.linalg.inv(own.affine) @ grid.affine)[:3])
-    sampled = np.empty(grid.shape, dtype=np.float32)
-    run_slabs(warp_linear, grid.shape[0], share, voxels, sampled)
-    return sampled
+    nearest = np.rint(own.to_voxels(grid.to_mm(np.indices(grid.shape).reshape(3, -1).T))).astype(np.int64)
+    i, j, k = np.clip(nearest, 0, np.asarray(own.shape) - 1).T
+    return share[i, j, k].reshape(grid.shape)
 
 
 def _similarity(

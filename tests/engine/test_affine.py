@@ -248,6 +248,22 @@ def test_what_is_left_out_has_no_say_in_channels_of_other_grids(fixed, role):
     np.testing.assert_array_equal(*matrices)
 
 
+def test_what_a_channel_shows_beyond_a_masked_image_has_no_say(fixed):
+    """A brain mask ends with its image; the channel reaches 40 mm further, where it shows anything."""
+    moving, brain = head(grid_of(), SMALL, seed=1), ndimage.binary_dilation(fixed.data > 0)
+    wide = grid_of(shape=(68, 72, 64))
+    beyond = np.ones(wide.shape, dtype=bool)
+    beyond[10:-10, 10:-10, 10:-10] = False
+    matrices = []
+    for seed in (0, 1):
+        garbage = np.random.default_rng(seed).uniform(300, 900, wide.shape)
+        data = np.where(beyond, garbage, head(wide).data).astype(np.float32)
+        result = align(fixed, moving, exclude_fixed=~brain, channels=[(Volume(data, wide), moving, 1.0)])
+        check(result, SMALL)
+        matrices.append(result.matrix)
+    np.testing.assert_array_equal(*matrices)
+
+
 # --- doubt -----------------------------------------------------------------------------------------------------------
 
 
