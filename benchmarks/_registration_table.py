@@ -13,8 +13,7 @@ from statistics import fmean, median
 from typing import Any
 
 from _registration_methods import SETTINGS
-from rich.console import Console
-from rich.table import Table
+from _tables import Grid
 
 REFERENCE = "greedy"
 HEADINGS = (
@@ -115,30 +114,8 @@ def context_lines(results: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def print_tables(results: Mapping[str, Any], console: Console) -> None:
-    """Both tables and their context in a terminal."""
-    for title, headings, rows in _tables(results):
-        table = Table(title=title, title_justify="left")
-        for number, heading in enumerate(headings):
-            table.add_column(heading, justify="left" if number == 0 else "right", no_wrap=number == 0)
-        for row in rows:
-            table.add_row(*row)
-        console.print(table)
-    for line in context_lines(results):
-        console.print(line, highlight=False, style="dim")
-
-
-def markdown(results: Mapping[str, Any]) -> str:
-    """The same as a Markdown page."""
-    parts = ["\n".join(f"- {line}" for line in context_lines(results))]
-    for title, headings, rows in _tables(results):
-        marks = ["---", *["---:"] * (len(headings) - 1)]
-        lines = [f"| {' | '.join(line)} |" for line in (headings, marks, *rows)]
-        parts.append(f"**{title}**\n\n" + "\n".join(lines))
-    return "\n\n".join(parts) + "\n"
-
-
-def _tables(results: Mapping[str, Any]) -> list[tuple[str, Sequence[str], list[list[str]]]]:
+def grids(results: Mapping[str, Any]) -> list[Grid]:
+    """Title, headings and rows of each table."""
     means, pairs = mean_rows(results), pair_rows(results)
     return [("Mean over pairs", HEADINGS, means), ("Pair by pair", PAIR_HEADINGS, pairs)]
 

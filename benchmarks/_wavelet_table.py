@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
+from _tables import Grid
 
 PASSES = {"forward": "forward", "both": "forward + backward", "inverse": "inverse"}
 TITLES = {**PASSES, "peak": "peak memory of forward / forward + backward, in sizes of the input"}
@@ -17,8 +16,6 @@ COLOURS = {
     "pytorch_wavelets": (60, 160, 120), "PyWavelets": (130, 100, 170), "dense": (120, 120, 120),
     "dense per call": (180, 180, 180),
 }  # fmt: skip
-
-Grid = tuple[str, list[str], list[list[str]]]
 
 
 def grids(results: Mapping[str, Any]) -> list[Grid]:
@@ -76,29 +73,6 @@ def context_lines(results: Mapping[str, Any]) -> list[str]:
         "median of the ratio to clone of the input (quartiles)",
         *sorted(skipped),
     ]
-
-
-def print_tables(results: Mapping[str, Any], console: Console) -> None:
-    """All tables in a terminal."""
-    for title, headings, rows in grids(results):
-        table = Table(title=title, title_justify="left")
-        for number, heading in enumerate(headings):
-            table.add_column(heading, justify="left" if number == 0 else "right", no_wrap=number == 0)
-        for row in rows:
-            table.add_row(*row)
-        console.print(table)
-    for line in context_lines(results):
-        console.print(line, highlight=False, style="dim")
-
-
-def markdown(results: Mapping[str, Any]) -> str:
-    """The same as a Markdown page."""
-    parts = ["\n".join(f"- {line}" for line in context_lines(results))]
-    for title, headings, rows in grids(results):
-        marks = ["---", *["---:"] * (len(headings) - 1)]
-        lines = [f"| {' | '.join(line)} |" for line in (headings, marks, *rows)]
-        parts.append(f"**{title}**\n\n" + "\n".join(lines))
-    return "\n\n".join(parts) + "\n"
 
 
 def draw(results: Mapping[str, Any], path: Path) -> None:

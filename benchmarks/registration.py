@@ -24,8 +24,9 @@ from typing import Any
 
 from _measure import Cost, last_line, machine, run_measured
 from _registration_methods import PACKAGES, SETTINGS
-from _registration_table import markdown, print_tables
+from _registration_table import context_lines, grids
 from _results import BenchmarkError, save, versions, write_request
+from _tables import markdown, print_tables
 from rich.console import Console
 
 HERE = Path(__file__).resolve().parent
@@ -46,9 +47,9 @@ def main() -> None:
     except BenchmarkError as error:
         raise SystemExit(f"registration benchmark: {error}") from None
     if options.markdown:
-        print(markdown(results))
+        print(markdown(grids(results), context_lines(results)))
     else:
-        print_tables(results, console)
+        print_tables(grids(results), context_lines(results), console)
 
 
 def parse() -> argparse.Namespace:

@@ -23,7 +23,8 @@ from typing import Any
 
 from _measure import machine
 from _results import BenchmarkError, save, versions
-from _wavelet_table import draw, markdown, print_tables
+from _tables import markdown, print_tables
+from _wavelet_table import context_lines, draw, grids
 from rich.console import Console
 
 HERE = Path(__file__).resolve().parent
@@ -61,9 +62,9 @@ def run(options: argparse.Namespace, console: Console) -> None:
     if options.figure:
         draw(results, options.figure)
     if options.markdown:
-        print(markdown(results))
+        print(markdown(grids(results), context_lines(results)))
     else:
-        print_tables(results, console)
+        print_tables(grids(results), context_lines(results), console)
 
 
 def parse() -> argparse.Namespace:

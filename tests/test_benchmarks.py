@@ -4,10 +4,12 @@ import json
 import subprocess
 import sys
 from importlib import import_module
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from medwave.core.geometry import Grid, Volume
 
@@ -140,6 +142,20 @@ def test_ratios_to_greedy_use_the_pairs_that_both_have_and_leave_failures_out() 
     assert against["deformable_ratio"] == pytest.approx(0.25)
     assert against["process_ratio"] == pytest.approx(12 / 40)
     assert against["dice_gain"] == pytest.approx(0.01)
+
+
+def test_tables_say_the_same_in_a_terminal_and_as_markdown() -> None:
+    tables = import_module("_tables")
+    grids = [("Mean", ("method", "Dice", "CPU s"), [["greedy", "0.604", "29.0"], ["medwave", "0.626", "7.5"]])]
+    console = Console(file=StringIO(), width=80)
+    tables.print_tables(grids, ["2 cores"], console)
+    page = tables.markdown(grids, ["2 cores"])
+    assert page.splitlines() == [
+        "- 2 cores", "", "**Mean**", "", "| method | Dice | CPU s |", "| --- | ---: | ---: |",
+        "| greedy | 0.604 | 29.0 |", "| medwave | 0.626 | 7.5 |",
+    ]  # fmt: skip
+    shown = console.file.getvalue()
+    assert all(word in shown for word in ("Mean", "method", "greedy", "0.626", "2 cores"))
 
 
 def test_what_it_costs_to_begin_is_measured_for_every_command(tmp_path: Path) -> None:
