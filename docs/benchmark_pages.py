@@ -111,6 +111,10 @@ def _by_markdown(module: str) -> Callable[[Results], str]:
     return lambda results: _tables_only(import_module(module).markdown(results))
 
 
+def _by_grids(module: str) -> Callable[[Results], str]:
+    return lambda results: _tables_only(import_module("_tables").markdown(import_module(module).grids(results), ()))
+
+
 def _backbones(results: Results) -> str:
     rows = [
         [r["network"], r["wavelet"], f"{r['vanilla_s']:.3f}", f"{r['to_stride_1']:.2f}", f"{r['to_vanilla']:.2f}"]
@@ -194,7 +198,7 @@ PAGES: dict[str, tuple[str, str, Callable[[Results], str]]] = {
         "Registration",
         "Ordered pairs of skull-stripped T1 brains with manual labels, one thread, medwave beside its peers from the "
         "same affine: `python benchmarks/registration.py --images FOLDER`.",
-        _by_markdown("_registration_table"),
+        _by_grids("_registration_table"),
     ),
     "registration_gpu": (
         "Registration on a GPU",
@@ -261,7 +265,7 @@ PAGES: dict[str, tuple[str, str, Callable[[Results], str]]] = {
         "Wavelet layers",
         "Time of one level as a multiple of `tensor.clone()` of the same input, beside other libraries: `python "
         "benchmarks/wavelets.py`.",
-        _by_markdown("_wavelet_table"),
+        _by_grids("_wavelet_table"),
     ),
     "winet_forward": (
         "WiNet, one prediction",
