@@ -38,7 +38,8 @@ class AffineResult:
 
     Attributes:
         matrix: 4x4, fixed world mm -> moving world mm (RAS+).
-        similarity_before: normalised mutual information with the header's placement (1 = unrelated).
+        similarity_before: normalised mutual information with the header's placement (1 = unrelated), the mean over
+            channels.
         similarity_after: the same after alignment.
         failed: whether the result should not be trusted.
         reason: why, in words; empty when it did not fail.

@@ -182,7 +182,8 @@ def _figures(result: Registration, images: Mapping[str, npt.NDArray[np.float32]]
     if result.affine is not None:
         similarity = result.affine.similarity_before, result.affine.similarity_after
         rows.insert(1, FigureOfMerit(
-            "Normalised mutual information", *similarity, note="around the subject, coarse grid; 1 = unrelated"
+            "Normalised mutual information", *similarity,
+            note="around the subject, mean over channels, coarse grid; 1 = unrelated",
         ))  # fmt: skip
     return rows
 
