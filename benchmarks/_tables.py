@@ -26,9 +26,12 @@ def print_tables(grids: Iterable[Grid], context: Iterable[str], console: Console
 
 def markdown(grids: Iterable[Grid], context: Iterable[str]) -> str:
     """The same as a Markdown page."""
-    parts = ["\n".join(f"- {line}" for line in context)]
-    for title, headings, rows in grids:
-        marks = ["---", *["---:"] * (len(headings) - 1)]
-        lines = [f"| {' | '.join(line)} |" for line in (headings, marks, *rows)]
-        parts.append(f"**{title}**\n\n" + "\n".join(lines))
-    return "\n\n".join(parts) + "\n"
+    said = "\n".join(f"- {line}" for line in context)
+    tables = [f"**{title}**\n\n{markdown_table(headings, rows)}" for title, headings, rows in grids]
+    return "\n\n".join([*([said] if said else []), *tables]) + "\n"
+
+
+def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """One table of words in the first column and numbers in the others."""
+    marks = ["---", *["---:"] * (len(headings) - 1)]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in (headings, marks, *rows))

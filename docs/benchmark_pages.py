@@ -95,8 +95,7 @@ def _context(results: Results) -> str:
 
 
 def _grid(headings: list[str], rows: list[list[Any]]) -> str:
-    marks = ["---", *["---:"] * (len(headings) - 1)]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in (headings, marks, *rows))
+    return str(import_module("_tables").markdown_table(headings, rows))
 
 
 def _tables_only(text: str) -> str:
@@ -112,7 +111,7 @@ def _by_markdown(module: str) -> Callable[[Results], str]:
 
 
 def _by_grids(module: str) -> Callable[[Results], str]:
-    return lambda results: _tables_only(import_module("_tables").markdown(import_module(module).grids(results), ()))
+    return lambda results: import_module("_tables").markdown(import_module(module).grids(results), ()).rstrip("\n")
 
 
 def _backbones(results: Results) -> str:
