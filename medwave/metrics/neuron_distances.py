@@ -21,6 +21,9 @@ from medwave.core.tree_paths import densify, node_lengths, resample
 
 _PAIRS_AT_ONCE = 1 << 20  # point-edge pairs measured in one go: 100 MB at most
 
+MOST_SAMPLES = 10_000_000
+"""A tree of more is refused: every million takes about 0.9 GB. The axon of a whole brain has a million micrometres."""
+
 
 class Nearest(NamedTuple):
     """The nearest points of a tree to some points.
@@ -121,11 +124,18 @@ def tree_distances(
     )
 
 
-def comparable(gold: Tree, trace: Tree | None, spacing_xyz: npt.ArrayLike = 1.0) -> tuple[Tree, Tree | None]:
+def comparable(
+    gold: Tree, trace: Tree | None, spacing_xyz: npt.ArrayLike = 1.0, step: float = 1.0
+) -> tuple[Tree, Tree | None]:
     """Both trees in the units of comparison, and None for a trace that counts as failed.
 
+    Args:
+        gold, trace, spacing_xyz: as :func:`tree_distances`.
+        step: at which the trees are to be sampled; other measures sample them at 1.
+
     Raises:
-        InputError: when the gold tree has no length, or a factor is not positive.
+        InputError: when the gold tree has no length, a factor is not positive, or a tree would have more than
+            :data:`MOST_SAMPLES`.
     """
     factors = np.asarray(spacing_xyz, dtype=np.float64)
     if factors.shape not in ((), (1,), (3,)) or not (np.isfinite(factors).all() and (factors > 0).all()):
@@ -133,7 +143,15 @@ def comparable(gold: Tree, trace: Tree | None, spacing_xyz: npt.ArrayLike = 1.0)
     if not gold.length > 0:
         raise InputError("the gold tree has no length: nothing can be compared with it; check the file")
     true, made = _scaled(gold, factors), None if trace is None else _scaled(trace, factors)
-    return true, made if made is not None and made.length > 0 else None
+    made = made if made is not None and made.length > 0 else None
+    for name, tree in (("gold tree", true), ("trace", made)):
+        if tree is not None and max(tree.length, tree.length / step if step > 0 else 0) > MOST_SAMPLES:
+            raise InputError(
+                f"the {name} is {tree.length:.3g} long: sampled at each {min(step, 1):g} it has more than "
+                f"{MOST_SAMPLES:,} points; give positions in voxels or micrometres (a spacing of 0.001 brings "
+                "nanometres to micrometres), or a longer step"
+            )
+    return true, made
 
 
 def _scaled(tree: Tree, factors: Float64Array) -> Tree:

@@ -22,6 +22,9 @@ from medwave.core.tree_paths import resample
 from medwave.core.tree_walk import common_ancestors, sum_to_root
 from medwave.metrics.neuron_distances import Samples, comparable, nearest_on_tree, sample_distances
 
+MOST_PAIRS = 100_000_000
+"""Samples that may be matched one to one; more are refused: every million takes about 0.1 GB."""
+
 
 class Score(NamedTuple):
     """Precision, recall and their harmonic mean, each 0 to 1, higher is better."""
@@ -71,7 +74,7 @@ def tolerance_curve(
     Raises:
         InputError: when the gold tree has no length, or a factor, the step or a tolerance is out of range.
     """
-    gold, trace = comparable(gold, trace, spacing_xyz)
+    gold, trace = comparable(gold, trace, spacing_xyz, step)
     limits = [_tolerance(value) for value in tolerances]
     if trace is None:
         return [ToleranceScore(limit, NOTHING, NOTHING) for limit in limits]
@@ -105,15 +108,23 @@ def one_to_one_score(
     11:1277-1280, 1970) among pairs no further apart than ``sqrt(tolerance^2 + (step / 2)^2)``: samples of parallel
     fibres may be out of step by half a step.
 
-    Args and Raises: as :func:`tolerance_curve`.
+    Args: as :func:`tolerance_curve`.
+
+    Raises:
+        InputError: as there, or when more than :data:`MOST_PAIRS` are that near, as in a tree that fills a volume.
     """
-    gold, trace = comparable(gold, trace, spacing_xyz)
+    gold, trace = comparable(gold, trace, spacing_xyz, step)
     limit = float(np.hypot(_tolerance(tolerance), step / 2)) * (1 + 1e-9)
     if trace is None:
         return NOTHING
-    sides = [sample_distances(tree, None, step=step).positions for tree in (gold, trace)]
-    pairs = KDTree(sides[0]).sparse_distance_matrix(KDTree(sides[1]), limit, output_type="ndarray")
-    golds, traces = map(len, sides)
+    sides = [KDTree(sample_distances(tree, None, step=step).positions) for tree in (gold, trace)]
+    if (count := int(sides[0].count_neighbors(sides[1], limit))) > MOST_PAIRS:
+        raise InputError(
+            f"{count:,} pairs of samples of the gold tree and the trace lie within {tolerance:g} of each other, more "
+            f"than {MOST_PAIRS:,}: one of them fills a volume; give a smaller tolerance, or a longer step"
+        )
+    pairs = sides[0].sparse_distance_matrix(sides[1], limit, output_type="ndarray")
+    golds, traces = (side.n for side in sides)
     matched = _most_matched(pairs["i"], pairs["j"], golds, traces)
     return score_of(matched / traces, matched / golds)
 

@@ -139,7 +139,7 @@ def score_trace(
     Raises:
         InputError: when the gold tree has no length, or an option is out of range.
     """
-    true, made = comparable(gold, trace, spacing_xyz)
+    true, made = comparable(gold, trace, spacing_xyz, step)
     there = sample_distances(true, made, step=step)
     nothing = Samples(np.zeros((1, 3)), np.ones(1), np.full(1, np.inf), np.full(1, -1))  # found nowhere
     back = nothing if made is None else sample_distances(made, true, step=step)
@@ -170,7 +170,7 @@ def largest_component_recall(
 
     Args and Raises: as :func:`score_trace`.
     """
-    true, made = comparable(gold, trace, spacing_xyz)
+    true, made = comparable(gold, trace, spacing_xyz, step)
     return _largest_share(sample_distances(true, made, step=step), made, tolerance)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from medwave.metrics import TraceScores, score_trace
 from medwave.reports import NeuronReport, Projections, project, write_neuron_report
 from medwave.scale import Workers
 from medwave.tracing import crop, scale
-from medwave.volumes import open_stack, read_swc, read_swc_units
+from medwave.volumes import LazyVolume, open_stack, read_swc, read_swc_units
 from medwave.volumes.location import location
 from medwave.volumes.stack import Spacing
 from medwave.workflows.block_progress import OnProgress
@@ -37,6 +37,44 @@ class _Opened(Protocol):
     axes: str | None
     spacing: tuple[float, float, float] | None
     units: str
+
+
+class GoldTree(NamedTuple):
+    """A true tree in voxels of a volume: all of it, and the part of it in what was looked at."""
+
+    whole: Tree
+    inside: Tree
+
+
+def read_gold(
+    gold: StrPath, volume: LazyVolume, units: str, *, box: tuple[slice, slice, slice] | None = None
+) -> GoldTree:
+    """Read the true tree of a volume.
+
+    Args:
+        gold: SWC file.
+        volume: what is traced.
+        units: of the tree, unless its file says them: ``"um"`` or ``"voxels"``.
+        box: three slices along z, y, x: the part of the volume that is looked at.
+
+    Raises:
+        MedwaveError: one of its leaves, for a file that cannot be read, a tree in micrometres where the voxel size is
+            unknown, and one of which no edge lies in what is looked at.
+    """
+    whole = _in_voxels(read_swc(gold), read_swc_units(gold) or units, volume.spacing_um, gold)
+    if not whole.length > 0:
+        raise InputError(f"{gold}: the gold tree has no length: nothing can be compared with it; check the file")
+    box = box or tuple(slice(0, size) for size in volume.shape)
+    first, end = (np.array([getattr(part, name) for part in box])[::-1] - 0.5 for name in ("start", "stop"))
+    inside = crop(whole, first, end)
+    if not inside.length > 0:
+        spans = (f"{a:.6g} to {b:.6g}" for a, b in zip(whole.positions.min(0), whole.positions.max(0), strict=True))
+        raise InputError(
+            f"{gold}: no part of the gold tree lies in the voxels of {volume.path} that are traced, x y z from "
+            f"{(first + 0.5).astype(int).tolist()} to {(end - 0.5).astype(int).tolist()}: in voxels it spans "
+            f"{', '.join(spans)}; check its units and axes (medwave swc convert)"
+        )
+    return GoldTree(whole, inside)
 
 
 def write_neuron_page(
@@ -76,24 +114,22 @@ def write_neuron_page(
         volume, channel=options.channel, level=options.level, axes=options.axes, spacing_um=options.spacing
     ) as opened:
         spacing_um, image = opened.spacing_um, project(opened, box=box)
+        true = None if gold is None else read_gold(gold, opened, options.units, box=box)
     origin = (0, 0, 0) if box is None else tuple(part.start or 0 for part in box)
-    shown, true, scores = _in_voxels(tree, options.units, spacing_um, volume), None, None
+    shown, scores = _in_voxels(tree, options.units, spacing_um, volume), None
     messages = list(warnings)
-    if gold is not None:
-        true = _in_voxels(read_swc(gold), read_swc_units(gold) or options.units, spacing_um, gold)
-        first = np.array(origin[::-1]) - 0.5
-        inside = crop(true, first, first + image.shape[::-1])
-        if inside.length < 0.999 * true.length:
-            share = 100 * inside.length / true.length
-            messages.append(f"{share:.0f} % of the gold tree lie inside the volume; the rest is not counted.")
-        scores = score_trace(inside, shown)
+    if true is not None:
+        share = true.inside.length / true.whole.length
+        if share < 0.999:
+            messages.append(f"{100 * share:.0f} % of the gold tree lie inside the volume; the rest is not counted.")
+        scores = score_trace(true.inside, shown)
     report = NeuronReport(
         name=location(volume).name,
         image=image,
         tree=shown,
         probability=_projected(probability, box),
         mask=_projected(mask, box),
-        gold=true,
+        gold=None if true is None else true.whole,
         scores=scores,
         spacing_um=spacing_um,
         origin=origin,  # type: ignore[arg-type]
@@ -133,8 +169,11 @@ def trace_with_page(
     """
     options = options or TraceFileOptions()
     check_output(page, volume, *([] if gold is None else [gold]))
-    if gold is not None:
-        read_swc(gold)  # a damaged file is told now, not after the trace
+    if gold is not None:  # one that cannot be compared with is told now, not after the trace
+        with open_stack(
+            volume, channel=options.channel, level=options.level, axes=options.axes, spacing_um=options.spacing
+        ) as opened:
+            read_gold(gold, opened, options.units)
     clock, warnings = StageClock(), []
 
     def warn(text: str) -> None:

@@ -30,10 +30,10 @@ from medwave.core.tree import Tree
 from medwave.models.weights import NEURON_WEIGHTS, shipped_weights, weight_file
 from medwave.scale import Workers
 from medwave.tracing import topology, translate
-from medwave.volumes import open_stack, read_swc, read_swc_units
+from medwave.volumes import open_stack
 from medwave.volumes.location import absolute, fingerprint_at, is_url, location
 from medwave.workflows.block_progress import OnProgress
-from medwave.workflows.neuron_page import write_neuron_page
+from medwave.workflows.neuron_page import read_gold, write_neuron_page
 from medwave.workflows.options import ScoreOptions
 from medwave.workflows.options_neurons import ReconstructOptions
 from medwave.workflows.run_folder import MARK
@@ -145,12 +145,10 @@ def _check(volume: StrPath, gold: StrPath | None, options: ReconstructOptions, w
         volume, channel=options.channel, level=options.level, axes=options.axes, spacing_um=options.spacing
     ) as opened:
         check_spacing(volume, opened.spacing_um, options.units, warn)
-        parse_region(options.region, opened.shape)
+        region = parse_region(options.region, opened.shape)
+        if gold is not None:
+            read_gold(gold, opened, options.units, box=region.slices)
     trace_options(options, opened.spacing_um, kind="probability", threshold=options.threshold)
-    if gold is not None:
-        read_swc(gold)
-        if (read_swc_units(gold) or options.units) == "um" and opened.spacing_um is None:
-            raise InputError(f"{gold}: is in micrometres, {volume} does not tell its voxel size; give --spacing z,y,x")
 
 
 def _check_fibre(result: Segmentation, options: ReconstructOptions) -> None:

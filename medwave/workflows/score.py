@@ -75,7 +75,7 @@ def score_file(trace: StrPath, gold: StrPath, *, options: ScoreOptions | None = 
     try:
         scores = score_trace(true, made, tolerance=options.tolerance, step=options.step, spacing_xyz=factors)
     except InputError as error:
-        raise InputError(f"{gold}: {error}") from None
+        raise InputError(f"{trace} against {gold}: {error}") from None
     return ScoredFiles(Path(trace), Path(gold), scores, options, units)
 
 

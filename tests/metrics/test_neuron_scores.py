@@ -209,6 +209,19 @@ def test_most_samples_that_can_be_matched_once_are(a: Tree, b: Tree) -> None:
     assert one_to_one_score(a, b)[:2] == pytest.approx((most / len(sides[1]), most / len(sides[0])))
 
 
+def test_what_memory_could_not_hold_is_refused() -> None:
+    nanometres = line(2e7)
+    for gold, trace, whose in ((nanometres, line(10), "gold tree"), (line(10), nanometres, "trace")):
+        with pytest.raises(InputError, match=f"the {whose} is 2e\\+07 long.*spacing of 0.001"):
+            score_trace(gold, trace)
+    with pytest.raises(InputError, match=r"is 10 long: sampled at each 1e-07.*a longer step"):
+        score_trace(line(10), line(10), step=1e-7)
+    assert score_trace(nanometres, nanometres, spacing_xyz=1e-4).path.f1 == 1
+    crowd = Tree(np.tile([[0.0, 0, 0], [1, 0, 0]], (6000, 1)), np.ones(12000), np.arange(12000) - 1, np.full(12000, 2))
+    with pytest.raises(InputError, match=r"144,000,000 pairs of samples .* smaller tolerance"):
+        one_to_one_score(crowd, crowd)
+
+
 def test_fibres_close_to_each_other_are_matched_in_no_time() -> None:
     """A forest whose samples have so many near ones that a search which tries all ways took 45 s."""
     halves = [

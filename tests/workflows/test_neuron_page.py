@@ -82,6 +82,24 @@ def test_what_cannot_work_is_said_before_the_trace(files):
     assert not (files / "tree.swc").exists()
 
 
+@pytest.mark.parametrize(
+    ("gold", "words"),
+    [
+        ("1 3 5 5 5 1 -1\n", "has no length"),
+        (
+            "1 3 500 500 50 1 -1\n2 3 600 500 50 1 1\n",
+            r"no part .* x y z from \[0, 0, 0\] to \[83, 71, 23\]: .* 500 to 600",
+        ),
+        ("# units: um\n1 3 5 5 5 1 -1\n2 3 9 5 5 1 1\n", "is in micrometres.*--spacing"),
+    ],
+)
+def test_a_gold_tree_that_nothing_can_be_compared_with_is_told_before_the_trace(files, gold, words):
+    (files / "odd.swc").write_text(gold)
+    with pytest.raises(InputError, match=rf"odd\.swc: .*{words}"):
+        trace_with_page(files / "image.tif", files / "tree.swc", files / "page.html", gold=files / "odd.swc")
+    assert not (files / "tree.swc").exists()
+
+
 def test_a_gold_tree_in_micrometres_needs_the_voxel_size(files, neuron):
     write_swc(files / "um.swc", neuron.tree, units="um")
     with pytest.raises(InputError, match=r"um\.swc: is in micrometres.*--spacing"):

@@ -9,6 +9,7 @@ import tifffile
 
 import medwave
 from medwave.core.errors import InputError, MissingFileError
+from medwave.tracing import translate
 from medwave.transforms.neurons import Growth, grow_tree, render_neuron
 from medwave.volumes import (
     create_ome_zarr,
@@ -132,6 +133,9 @@ def test_what_cannot_end_well_is_said_before_the_work(run, files):
         run(gold=files / "um.swc")
     with pytest.raises(MissingFileError, match=r"none\.swc"):
         run(gold=files / "none.swc")
+    write_swc(files / "far.swc", translate(read_swc(files / "gold.swc"), (0, 0, 2)))
+    with pytest.raises(InputError, match=r"far\.swc: no part of the gold tree lies in .* to \[\d+, \d+, 1\]"):
+        run(gold=files / "far.swc", region="0:2,:,:")
     with pytest.raises(InputError, match="bridge_angle_degrees"):
         run(bridge_angle_degrees=999.0)
     assert not (files / "out").exists()
