@@ -77,6 +77,7 @@ def apply(
         suffix=suffix,
         options=options,
         on_file=lambda path: typer.echo(f"medwave: {path}", err=True),
+        on_warning=lambda text: typer.echo(f"warning: {text}", err=True),
     )
     for path in written:
         typer.echo(str(path))

@@ -100,6 +100,11 @@ class Grid:
         """Voxel coordinates of world points (RAS+, mm) ``(..., 3)``."""
         return transform_points(np.linalg.inv(self.affine), points_mm)
 
+    def holds(self, points_mm: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+        """Whether world points (RAS+, mm) ``(..., 3)`` lie in a voxel of this grid."""
+        voxels = self.to_voxels(points_mm)
+        return np.asarray(((voxels >= -0.5) & (voxels <= np.array(self.shape) - 0.5)).all(axis=-1))
+
     def matches(self, other: Grid, tolerance_voxels: float = 1e-2) -> bool:
         """Whether both grids have the same shape and the same corners to ``tolerance_voxels``."""
         if self.shape != other.shape:

@@ -115,6 +115,7 @@ def apply_to_files(
     suffix: str | None = None,
     options: ApplyOptions | None = None,
     on_file: Callable[[Path], None] | None = None,
+    on_warning: Callable[[str], None] = lambda _: None,
 ) -> list[Path]:
     """Move files into a folder: all of them, or none if anything goes wrong.
 
@@ -123,6 +124,7 @@ def apply_to_files(
         suffix: put after the name of each input; ``_to-fixed``, ``_to-moving`` or ``_moved`` when left out. Volumes
             become ``.nii.gz``, points ``.csv``.
         on_file: told each input when its turn comes.
+        on_warning: told of images of which nothing arrives, and of points that arrive outside of the image.
         transform, images, labels, points, direction, reference, options: as for :func:`apply_transform`.
 
     Returns:
@@ -148,6 +150,8 @@ def apply_to_files(
             if on_file:
                 on_file(source)
             moved = getattr(mover, kind)(source)
+            if doubt := mover.doubt(source, moved):
+                on_warning(doubt)
             partial = all_or_none.enter_context(atomic_path(target))
             if isinstance(moved, PointTable):
                 write_points(partial, moved, space=options.space)  # type: ignore[arg-type]
@@ -269,6 +273,19 @@ class _Mover:
     def points(self, source: PointSource) -> PointTable:
         table = source if isinstance(source, PointTable) else read_points(source, space=self.options.space)  # type: ignore[arg-type]
         return table.moved(self.point_map.apply_points_mm(table.points_mm))
+
+    def doubt(self, source: Path, moved: Volume | PointTable) -> str | None:
+        """What says that a file was not of the space that it is moved from."""
+        if isinstance(moved, Volume):
+            if moved.data.any():
+                return None
+            return f"{source}: all of the result is 0; is the file empty, or not in the space that is moved from?"
+        if self.direction is None or (inside := self._grid().holds(moved.points_mm)).all():
+            return None
+        return (
+            f"{source}: {(~inside).sum()} of {len(inside)} points arrive outside of the image; are they in the space "
+            f"that is moved from, x y z in mm along {self.options.space} (--space)?"
+        )
 
     def _grid(self) -> Grid:
         if self.reference is None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from medwave.core.errors import InputError
 from medwave.core.files import StrPath
-from medwave.core.geometry import Float64Array, Volume, transform_points
+from medwave.core.geometry import Float64Array, Grid, Volume, transform_points
 from medwave.engine.refine_terms import Channel, Landmarks
 from medwave.volumes import PointTable, SpatialTransform, check_image, read_points, read_volume
 from medwave.workflows.options import RegisterOptions
@@ -66,6 +66,19 @@ def load_terms(
     images = [[_image(source) for source in side] for side in (fixed_channels, moving_channels)]
     channels = tuple(zip(*images, shares, strict=True))
     return Terms(channels, _points(landmarks_fixed, landmarks_moving, space))
+
+
+def doubtful_landmarks(terms: Terms, fixed: Grid, moving: Grid, options: RegisterOptions) -> list[str]:
+    """A warning for each side that has landmarks outside of its image, as those in other axes often are."""
+    if terms.points is None:
+        return []
+    inside = {"fixed": fixed.holds(terms.points[0]), "moving": moving.holds(terms.points[1])}
+    return [
+        f"{(~held).sum()} of {len(held)} landmarks lie outside of the {side} image; are x y z in mm along "
+        f"{options.space} (--space)?"
+        for side, held in inside.items()
+        if not held.all()
+    ]
 
 
 def channels_on(pair: WorkingPair, matrix: Float64Array, terms: Terms) -> list[Channel]:

@@ -45,6 +45,7 @@ from medwave.workflows.pair_terms import (
     PointSource,
     Terms,
     channels_on,
+    doubtful_landmarks,
     landmark_distances,
     landmarks_on,
     load_terms,
@@ -195,6 +196,7 @@ def register(
             terms = load_terms(
                 fixed_channels, moving_channels, channel_weights, landmarks_fixed, landmarks_moving, options.space
             )
+            warnings += doubtful_landmarks(terms, inputs.fixed.grid, inputs.moving.grid, options)
             if inputs.bend is not None and (start is not None or options.formulation == "wavelet"):
                 raise InputError(
                     "an initial transform that bends space takes the place of --weights, and of the compositive "

@@ -66,6 +66,15 @@ def test_world_and_voxels_are_inverse_and_spacing_is_the_step_of_an_index(grid):
     assert grid.voxel_volume_mm3 == pytest.approx(float(np.prod(grid.spacing_mm)), rel=1e-9)
 
 
+@settings(deadline=None, max_examples=80)
+@given(grids())
+def test_a_grid_holds_the_places_of_its_voxels_and_none_beyond(grid):
+    last = np.array(grid.shape) - 1
+    assert grid.holds(grid.to_mm(np.array([-0.49 * np.ones(3), last + 0.49, last / 2]))).all()
+    beyond = np.concatenate([np.diag([-0.51] * 3), last + np.diag([0.51] * 3)])
+    assert not grid.holds(grid.to_mm(beyond)).any()
+
+
 def test_lps_is_its_own_inverse_and_flips_the_first_two_axes():
     np.testing.assert_array_equal(transform_points(RAS_TO_LPS, [1, 2, 3]), [-1, -2, 3])
     np.testing.assert_array_equal(RAS_TO_LPS @ RAS_TO_LPS, np.eye(4))

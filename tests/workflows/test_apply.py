@@ -1,6 +1,7 @@
 """Moving images, labels and points: directions, chains and interpolation against SimpleITK and the known truth."""
 
 import json
+import re
 
 import numpy as np
 import phantom
@@ -9,7 +10,7 @@ import SimpleITK as sitk
 
 import medwave
 from medwave.core.errors import GeometryError, InputError, MissingFileError, OutputError
-from medwave.core.geometry import Volume
+from medwave.core.geometry import Grid, Volume
 from medwave.volumes import (
     FieldStep,
     LinearStep,
@@ -292,6 +293,24 @@ def test_lps_points(files, points_file, tmp_path):
     options = ApplyOptions(space="LPS")
     written = apply_to_files(run, tmp_path, points=[flipped], options=options)
     np.testing.assert_allclose(read_points(written[0], space="LPS").points_mm, ras, atol=1e-4)
+
+
+def test_what_seems_not_to_be_of_the_space_is_doubted(files, points_file, pair, tmp_path):
+    inputs, run = files
+    warnings = []
+    there = {"images": [inputs["fixed"]], "points": [points_file], "direction": "fixed-to-moving"}
+    apply_to_files(run, tmp_path / "a", **there, on_warning=warnings.append)
+    assert not warnings
+    far = pair.moving_labels.grid.affine + np.pad([[1e4]], ((0, 3), (3, 0)))
+    write_volume(tmp_path / "far.nii.gz", Volume(pair.moving_labels.data, Grid(pair.moving_labels.grid.shape, far)))
+    (tmp_path / "far.csv").write_text("x,y,z\n0,0,0\n1e4,0,0\n")
+    written = apply_to_files(
+        run, tmp_path / "b", labels=[tmp_path / "far.nii.gz"], points=[tmp_path / "far.csv"], on_warning=warnings.append
+    )
+    assert all(path.exists() for path in written)
+    assert re.search(r"far\.nii\.gz: all of the result is 0", warnings[0])
+    assert re.search(r"far\.csv: 1 of 2 points arrive outside of the image.*RAS \(--space\)", warnings[1])
+    assert len(warnings) == 2
 
 
 def test_float_labels_become_whole_and_fractions_are_refused(files, pair, tmp_path):

@@ -56,6 +56,7 @@ def test_landmarks_pull_and_are_reported(pair, landmarks, tmp_path):
     np.testing.assert_allclose(held_out.landmarks.before_mm, np.linalg.norm(fixed - moving, axis=1), atol=1e-4)
     assert held_out.landmarks.affine_mm.mean() > held_out.landmarks.after_mm.mean()
     assert (pulled.jacobian > 0).all()
+    assert not pulled.warnings
     pulled.save(tmp_path / "run")
     said = json.loads((tmp_path / "run/run.json").read_text())["figures"]["Target registration error"]
     assert said["after"] == pytest.approx(pulled.landmarks.after_mm.mean())
@@ -63,6 +64,17 @@ def test_landmarks_pull_and_are_reported(pair, landmarks, tmp_path):
     page = (tmp_path / "run/report.html").read_text()
     assert "Target registration error" in page
     assert f"{len(fixed)} landmarks, which pulled" in page
+
+
+def test_landmarks_outside_of_their_image_are_doubted(pair, landmarks):
+    fixed, moving = landmarks[0][:3].copy(), landmarks[1][:3]
+    fixed[1] += 1000
+    options = {"affine": "none", "deformable": False, "threads": 1, "space": "LPS"}
+    result = medwave.register(
+        pair.fixed, pair.moving, landmarks_fixed=PointTable(fixed), landmarks_moving=PointTable(moving), **options
+    )
+    (warning,) = result.warnings
+    assert warning == "1 of 3 landmarks lie outside of the fixed image; are x y z in mm along LPS (--space)?"
 
 
 @pytest.mark.parametrize(("kind", "said"), [("rigid", "a rigid motion"), ("affine", "an affine")])
