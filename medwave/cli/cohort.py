@@ -11,6 +11,9 @@ from medwave.cli.options import CLUSTER, JSON, OUTPUT, WINET, file_option, wants
 from medwave.cli.progress import command_line, item_progress, resumable, workers_of
 from medwave.workflows.options_cohort import CohortOptions, PropagateOptions, TemplateOptions
 
+LANDMARKS = ("landmark_weight", "landmark_reach", "space")
+"""Options of landmarks, which only ``batch`` is given."""
+
 SUFFIX = Annotated[str, typer.Option("--suffix", help="Images to take from a BIDS dataset.")]
 
 
@@ -87,7 +90,7 @@ def _result(outcome: Any) -> str:
     return "" if found["similarity_after"] is None else f"correlation {found['similarity_after']:.3f}"
 
 
-@with_options(PropagateOptions)
+@with_options(PropagateOptions, without=LANDMARKS)
 def propagate_labels(
     target: Annotated[Path, typer.Argument(metavar="TARGET", help="Image to label.")],
     atlases: Annotated[
@@ -113,7 +116,7 @@ def propagate_labels(
     typer.echo(f"agreement: {output / AGREEMENT}")
 
 
-@with_options(TemplateOptions)
+@with_options(TemplateOptions, without=LANDMARKS)
 def template(
     images: Annotated[
         list[Path],

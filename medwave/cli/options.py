@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import fields
 from enum import Enum
 from pathlib import Path
@@ -112,19 +112,25 @@ def _read_config(path: Path, known: set[str]) -> dict[str, Any]:
     return {name: value for name, value in joined.items() if value is not None}
 
 
-def with_options(options_class: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command one option per field of a dataclass; the command receives them as its argument ``options``."""
+def with_options(
+    options_class: type, *, without: Collection[str] = ()
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command one option per field of a dataclass; the command receives them as its argument ``options``.
+
+    Fields that have no say in the command are named in ``without``; they keep their defaults.
+    """
+    taken = [f for f in fields(options_class) if f.name not in without]
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "options"]
 
         def run(**values: Any) -> None:
-            chosen = {f.name: _plain(values.pop(f.name)) for f in fields(options_class)}
+            chosen = {f.name: _plain(values.pop(f.name)) for f in taken}
             command(**values, options=options_class(**chosen))
 
         run.__name__, run.__doc__ = command.__name__, command.__doc__
         kinds = get_type_hints(options_class)
-        made = [_parameter(f, kinds[f.name]) for f in fields(options_class)]
+        made = [_parameter(f, kinds[f.name]) for f in taken]
         run.__signature__ = inspect.Signature(own + made)  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in own + made}
         return run

@@ -3,6 +3,7 @@
 import csv
 import json
 
+import pytest
 from cli_cases import QUICK, write_pair
 
 from medwave.models import shipped_weights
@@ -61,6 +62,13 @@ def test_unusable_questions_are_errors_of_one_line(medwave, tmp_path):
         assert len(failed.errors) == 1
         assert said in failed.errors[0]
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("words", [("template", "x"), ("propagate-labels", "x", "y")])
+def test_options_of_landmarks_are_for_commands_that_take_landmarks(medwave, words):
+    failed = medwave(*words, "-o", "out", "--landmark-reach", "5")
+    assert failed.code == 2
+    assert "No such option: --landmark-reach" in failed.errors[0]
 
 
 def test_a_template_and_what_was_left_out(medwave, tmp_path):
