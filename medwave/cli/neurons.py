@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medwave.cli.options import CLUSTER, JSON, file_option, wants_table, with_options
+from medwave.cli.options import CLUSTER, JSON, check_json, file_option, wants_table, with_options
 from medwave.cli.progress import block_progress, command_line, resumable, workers_of
 from medwave.workflows.options import ScoreOptions, SwcConvertOptions, SwcFixOptions, TraceFileOptions
 
@@ -105,6 +105,7 @@ def check(
     """Check files against each rule of the format; exit code 1 when one breaks a rule that makes it unreadable."""
     from medwave.workflows.swc import check_swc
 
+    check_json(json, files)
     results = [check_swc(file, single_tree=single_tree, image=image) for file in files]
     if wants_table([result.as_dict() for result in results], json):
         _print_findings(results)

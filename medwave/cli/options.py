@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import fields
 from enum import Enum
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Annotated, Any, Optional, get_args, get_origin, get_type_hint
 import typer
 
 from medwave.core.errors import InputError
-from medwave.core.files import input_file
+from medwave.core.files import check_output, input_file
 from medwave.core.optional import require
 
 OUTPUT = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results; made when absent.")]
@@ -37,6 +37,23 @@ JSON = Annotated[
     Optional[str],  # noqa: UP045  typer needs the old form
     typer.Option("--json", metavar="FILE", help="Also write everything as JSON; - prints it in place of the table."),
 ]
+
+
+def check_json(target: str | None, values: Iterable[Any], *, folder: Path | None = None) -> None:
+    """Refuse now, before long work, a file for ``--json`` that could not be written at its end.
+
+    Args:
+        target: what ``--json`` says.
+        values: of all options and arguments of the command: the files among them must not be replaced.
+        folder: for the results, which the command makes.
+    """
+    if target in (None, "-"):
+        return
+    within = Path(target).resolve().parent
+    if folder is not None and not within.exists() and within.is_relative_to(folder.resolve()):
+        return
+    given = [each for value in values for each in (value if isinstance(value, list) else [value])]
+    check_output(target, *(each for each in given if isinstance(each, Path)))
 
 
 def wants_table(value: Any, target: str | None) -> bool:
@@ -125,6 +142,7 @@ def with_options(
         own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "options"]
 
         def run(**values: Any) -> None:
+            check_json(values.get("json"), values.values(), folder=values.get("output"))
             chosen = {f.name: _plain(values.pop(f.name)) for f in taken}
             command(**values, options=options_class(**chosen))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from medwave.cli.options import JSON, OUTPUT, file_option, files_option, wants_table, with_options
+from medwave.cli.options import JSON, OUTPUT, check_json, file_option, files_option, wants_table, with_options
 from medwave.core.errors import InputError
 from medwave.workflows.options import DIRECTIONS, ApplyOptions
 
@@ -99,6 +99,7 @@ def evaluate(
     """Dice and surface distances per structure, folds and inverse consistency, as a table and JSON."""
     from medwave.workflows.evaluate import evaluate as measure
 
+    check_json(json, (labels_fixed, labels_moving, mask, names))
     result = measure(run, labels_fixed=labels_fixed, labels_moving=labels_moving, mask=mask, names=names)
     if wants_table(result.as_dict(), json):
         _print_table(result)

@@ -68,6 +68,23 @@ def atomic_path(path: StrPath) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
+def check_output(output: StrPath, *inputs: StrPath) -> None:
+    """Refuse at once, before long work, a file that cannot be written or is an input.
+
+    Raises:
+        OutputError: naming the file.
+    """
+    path = Path(output)
+    if path.is_dir():
+        raise OutputError(f"{path}: a file is to be written, this is a folder; name a file in it")
+    if not path.parent.is_dir():
+        raise OutputError(f"{path}: the folder {path.parent} does not exist; create it first")
+    if not os.access(path.parent, os.W_OK):
+        raise OutputError(f"{path}: the folder {path.parent} may not be written to; choose another")
+    if any(path.exists() and Path(each).exists() and path.samefile(each) for each in inputs):
+        raise OutputError(f"{path}: the result would replace its input; choose another name")
+
+
 def sweep_partial(folder: Path) -> None:
     """Remove what writers that were killed left in a folder and below it: temporary files of :func:`atomic_path`."""
     for partial in folder.rglob(".medwave-*"):

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from medwave.core.errors import InputError
-from medwave.core.files import StrPath
+from medwave.core.files import StrPath, check_output
 from medwave.core.provenance import Stage, StageClock, versions
 from medwave.core.tree import Tree
 from medwave.metrics import TraceScores, score_trace
@@ -26,7 +26,7 @@ from medwave.volumes.location import location
 from medwave.volumes.stack import Spacing
 from medwave.workflows.block_progress import OnProgress
 from medwave.workflows.options import TraceFileOptions
-from medwave.workflows.trace import check_output, trace_file
+from medwave.workflows.trace import trace_file
 
 
 class _Opened(Protocol):

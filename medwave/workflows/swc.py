@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from medwave.core.errors import InputError
-from medwave.core.files import StrPath
+from medwave.core.files import StrPath, check_output
 from medwave.core.tree import Tree
 from medwave.tracing import check_alignment, drop_duplicates, flip_y, join, one_type_per_branch, scale, sort_tree
 from medwave.volumes import (
@@ -27,7 +27,6 @@ from medwave.volumes import (
     write_swc,
 )
 from medwave.workflows.options import SwcConvertOptions, SwcFixOptions
-from medwave.workflows.trace import check_output
 
 Warn = Callable[[str], None]
 

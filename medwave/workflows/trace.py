@@ -18,8 +18,8 @@ from typing import Any
 import numpy.typing as npt
 
 from medwave import __version__
-from medwave.core.errors import GeometryError, InputError, OutputError
-from medwave.core.files import StrPath
+from medwave.core.errors import GeometryError, InputError
+from medwave.core.files import StrPath, check_output
 from medwave.core.locks import only_run_on
 from medwave.core.tree import Tree
 from medwave.cubes import Box
@@ -152,23 +152,6 @@ def write_tree(
         tree = scale(tree, spacing_um[::-1], radius_factor=spacing_um[2])
     write_swc(output, tree, header=comments, units=options.units)
     return tree
-
-
-def check_output(output: StrPath, *inputs: StrPath) -> None:
-    """Refuse at once, before long work, a file that cannot be written or is an input.
-
-    Raises:
-        OutputError: naming the file.
-    """
-    path = Path(output)
-    if path.is_dir():
-        raise OutputError(f"{path}: a file is to be written, this is a folder; name a file in it")
-    if not path.parent.is_dir():
-        raise OutputError(f"{path}: the folder {path.parent} does not exist; create it first")
-    if not os.access(path.parent, os.W_OK):
-        raise OutputError(f"{path}: the folder {path.parent} may not be written to; choose another")
-    if any(path.exists() and Path(each).exists() and path.samefile(each) for each in inputs):
-        raise OutputError(f"{path}: the result would replace its input; choose another name")
 
 
 def trace_options(

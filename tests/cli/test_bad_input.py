@@ -1,6 +1,7 @@
 """Bad input: one line on stderr that names the file, the rule and the way out; exit code 2; nothing left behind."""
 
 import gzip
+import json
 import os
 import signal
 import struct
@@ -15,7 +16,7 @@ import torch
 from cli_cases import GRID, QUICK, ball, labels, listing
 
 from medwave.core.geometry import Grid, Volume
-from medwave.volumes import write_volume
+from medwave.volumes import read_labels, write_volume
 
 PIXDIM = 76  # offset of the voxel sizes in a NIfTI header
 
@@ -314,6 +315,22 @@ def test_evaluate_refuses_in_one_line(refused, pair, tmp_path):
     maps = ("--labels-fixed", pair["fixed_labels"], "--labels-moving", pair["moving_labels"])
     assert "does not exist" in refused("evaluate", *maps, "--json", tmp_path / "no" / "scores.json")
     assert "both --labels-fixed and --labels-moving" in refused("evaluate", *maps[:2])
+    assert "would replace its input" in refused("evaluate", *maps, "--json", pair["fixed_labels"])
+    assert read_labels(pair["fixed_labels"]).data.any()
+
+
+def test_json_that_cannot_be_written_is_told_before_the_work(refused, medwave, pair, tmp_path):
+    words = ("batch", pair["fixed"].parent, "--all-pairs", "-o", tmp_path / "out", *QUICK, "--json")
+    assert "does not exist" in refused(*words, tmp_path / "no" / "all.json")
+    assert "this is a folder" in refused(*words, tmp_path)
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "tree.swc").write_text("1 1 0 0 0 1 -1\n2 1 9 0 0 1 1\n")
+    assert "would replace its input" in refused("swc", "check", tmp_path / "tree.swc", "--json", tmp_path / "tree.swc")
+    assert "would replace its input" in refused(
+        "score", tmp_path / "tree.swc", tmp_path / "tree.swc", "--json", tmp_path / "tree.swc"
+    )
+    assert medwave(*words, tmp_path / "out" / "all.json").code == 0
+    assert len(json.loads((tmp_path / "out" / "all.json").read_text())) > 1
 
 
 def start(*words, folder):
