@@ -116,7 +116,13 @@ def cohort_pairs(
     if template is not None and all_pairs:
         raise InputError("--to-template and --all-pairs: images go to a template or to each other; choose one")
     if template is not None:
-        return [_to(Path(template), template_labels, subject) for subject in cohort_subjects(path, suffix=suffix)]
+        subjects = cohort_subjects(path, suffix=suffix)
+        if template_labels is not None and not any(subject.labels for subject in subjects):
+            raise InputError(
+                f"{template_labels}: labels of the template are compared with those of the images, and none of the "
+                f"{len(subjects)} of {path} has a label map (X_labels, X_seg or X_dseg beside X, or the column labels)"
+            )
+        return [_to(Path(template), template_labels, subject) for subject in subjects]
     if all_pairs:
         return [_between(*two) for two in permutations(cohort_subjects(path, suffix=suffix), 2)]
     if not path.is_dir():

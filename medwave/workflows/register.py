@@ -79,6 +79,7 @@ class Registration:
         warnings: what a person should know.
         similarity: per level of the refinement, the similarity at each iteration.
         landmarks: distances of the landmarks, when given.
+        warped_channels: the further channels of the moving subject on the fixed grid, in the order they were given.
     """
 
     fixed: Volume
@@ -99,6 +100,7 @@ class Registration:
     warnings: tuple[str, ...]
     similarity: list[list[float]] = field(default_factory=list)
     landmarks: LandmarkDistances | None = None
+    warped_channels: tuple[Volume, ...] = ()
 
     @property
     def transform(self) -> SpatialTransform:
@@ -233,7 +235,10 @@ def register(
             del refinement, residual  # the most memory is in use about here
             inverse = pair.to_native(inverse)
         with clock.stage("warp"):
-            warped = resample(moving_image, matrix, inputs.fixed.grid, displacement)
+            warped, *further = (
+                resample(image, matrix, inputs.fixed.grid, displacement)
+                for image in (moving_image, *(_in_rows(channel) for _, channel, _ in terms.channels))
+            )
             jacobian = determinants(displacement)
             labels = _carry_labels(inputs, matrix, displacement)
             found = SpatialTransform((FieldStep(displacement, inputs.fixed.grid), LinearStep(matrix)))
@@ -245,6 +250,9 @@ def register(
         fixed_labels=inputs.fixed_labels, moving_labels=inputs.moving_labels, warped_labels=labels,
         options=options, stages=tuple(clock.stages), warnings=tuple(warnings), similarity=history,
         landmarks=landmark_distances(terms, matrix, found),
+        warped_channels=tuple(
+            Volume(data, inputs.fixed.grid, f"warped channel {n}") for n, data in enumerate(further, start=1)
+        ),
     )  # fmt: skip
 
 

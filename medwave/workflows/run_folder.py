@@ -34,6 +34,11 @@ FILES = {
 MARK = "run.json"
 
 
+def channel_name(number: int | str) -> str:
+    """File of a further channel of the moving subject on the fixed grid, counted from 1; ``"*"`` stands for any."""
+    return f"warped_channel_{number}.nii.gz"
+
+
 @contextlib.contextmanager
 def result_folder(folder: StrPath, *subfolders: str) -> Iterator[Path]:
     """Make a folder for results; folders made here that stay empty because the block fails are taken back.
@@ -69,7 +74,7 @@ def keep_inputs(folder: Path, inputs: Collection[StrPath]) -> None:
     Raises:
         OutputError: naming the input.
     """
-    for target in (folder / name for name, _ in FILES.values()):
+    for target in (*(folder / name for name, _ in FILES.values()), *folder.glob(channel_name("*"))):
         for path in inputs:
             if target.exists() and Path(path).exists() and target.samefile(path):
                 raise OutputError(f"{path}: a result would replace this input; choose another output folder")

@@ -27,7 +27,7 @@ from medwave.reports.registration import FigureOfMerit, RegistrationReport, writ
 from medwave.volumes import write_affine, write_composite, write_field, write_inverse_composite, write_volume
 from medwave.volumes.displacement import stored_field
 from medwave.workflows.pair import resample, resample_labels
-from medwave.workflows.run_folder import FILES, MARK, result_folder
+from medwave.workflows.run_folder import FILES, MARK, channel_name, result_folder
 
 if TYPE_CHECKING:
     from medwave.workflows.register import Registration
@@ -127,6 +127,11 @@ def _write_files(result: Registration, path: Path) -> dict[str, tuple[str, str]]
     else:
         present.pop("warped labels")
         (path / FILES["warped labels"][0]).unlink(missing_ok=True)  # of an older run
+    for old in path.glob(channel_name("*")):
+        old.unlink()  # an older run may have had more
+    for number, channel in enumerate(result.warped_channels, start=1):
+        present[f"warped channel {number}"] = channel_name(number), f"further channel {number} on the fixed grid"
+        write_volume(path / channel_name(number), channel, dtype=np.float32)
     write_affine(path / FILES["affine"][0], result.matrix)
     for prefix, displacement, write in (
         ("", result.displacement_voxels, write_composite), ("inverse ", result.inverse_voxels, write_inverse_composite),

@@ -40,6 +40,9 @@ def test_a_folder_must_say_what_goes_where(tmp_path):
     assert [item.name for item in to] == ["a", "b", "c"]
     assert set(to[0].files) == {"fixed", "moving", "fixed_labels", "moving_labels"}
     assert set(to[1].files) == {"fixed", "moving"}
+    (tmp_path / "a_labels.nii").unlink()
+    with pytest.raises(InputError, match=r"tl\.nii: .* none of the 3 of .* has a label map"):
+        cohort_pairs(tmp_path, template="t.nii", template_labels="tl.nii")
     assert len(cohort_pairs(tmp_path, all_pairs=True)) == 6
     with pytest.raises(InputError, match="choose one"):
         cohort_pairs(tmp_path, template="t.nii", all_pairs=True)

@@ -7,9 +7,10 @@ import phantom
 import pytest
 
 import medwave
-from medwave.core.errors import InputError
+from medwave.core.errors import InputError, OutputError
 from medwave.core.geometry import Volume
-from medwave.volumes import PointTable, write_points
+from medwave.volumes import PointTable, read_volume, write_points
+from medwave.workflows.run_folder import keep_inputs
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +44,22 @@ def test_a_second_channel_helps_where_the_first_is_blind(pair):
         *blind, fixed_channels=[pair.fixed], moving_channels=[pair.moving], channel_weights=[4.0], **START
     )
     assert phantom.true_error_mm(weighted.transform.apply_points_mm) < 1.02 * errors[1]
+
+
+def test_further_channels_are_warped_too(pair, tmp_path):
+    finer = phantom.make_pair(moving_grid=phantom.turned(spacing_mm=(2.0, 3.0, 2.5), angle=0.3)).moving
+    quick = START | {"fixed_channels": [pair.fixed] * 2, "moving_channels": [pair.moving, finer]}
+    result = medwave.register(pair.fixed, pair.moving, **quick)
+    result.save(tmp_path)
+    first, second = (read_volume(tmp_path / f"warped_channel_{n}.nii.gz") for n in (1, 2))
+    np.testing.assert_array_equal(first.data, read_volume(tmp_path / "warped.nii.gz").data)
+    np.testing.assert_allclose(second.data, medwave.apply_transform(result, finer).images[0].data, atol=1e-3)
+    page = (tmp_path / "report.html").read_text()
+    assert 'href="warped_channel_2.nii.gz"' in page
+    with pytest.raises(OutputError, match="would replace this input"):
+        keep_inputs(tmp_path, [tmp_path / "warped_channel_2.nii.gz"])
+    medwave.register(pair.fixed, pair.moving, **START).save(tmp_path)
+    assert not list(tmp_path.glob("warped_channel_*"))
 
 
 def test_landmarks_pull_and_are_reported(pair, landmarks, tmp_path):
