@@ -12,6 +12,7 @@ import typer
 from medwave.cli.options import JSON, OUTPUT, config_option, file_option, wants_table, with_options
 from medwave.cli.progress import command_line
 from medwave.cli.train import training_progress
+from medwave.core.files import check_output
 from medwave.workflows.recognition_options import EmbedOptions, TrainRecogniseOptions, VerifyOptions
 
 if TYPE_CHECKING:
@@ -114,6 +115,8 @@ def identify(
     from medwave.workflows.recognise import identify as run
     from medwave.workflows.recognise import write_matches
 
+    if output is not None:
+        check_output(output, probes, gallery)
     with _counting() as on_done:
         result = run(probes, gallery, weights=weights, options=options, on_done=on_done)
     if output is not None:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from medwave.core.errors import InputError, OutputError, VolumeFormatError
-from medwave.core.files import StrPath, atomic_path, input_file
+from medwave.core.errors import InputError, VolumeFormatError
+from medwave.core.files import StrPath, atomic_path, check_output, input_file
 from medwave.core.optional import require
 
 SUFFIXES = (".npz", ".parquet")
@@ -54,14 +54,13 @@ def check_embeddings_name(path: StrPath) -> Path:
 
     Raises:
         InputError: for another ending.
-        OutputError: when its folder does not exist.
+        OutputError: when its folder does not exist, or it is one.
         MissingPackageError: for ``.parquet`` without pyarrow.
     """
     target = Path(path)
     if target.suffix not in SUFFIXES:
         raise InputError(f"{path}: features are written as {' or '.join(SUFFIXES)}; choose one of these endings")
-    if not target.parent.is_dir():
-        raise OutputError(f"{target}: the folder {target.parent} does not exist; create it first")
+    check_output(target)
     if target.suffix == ".parquet":
         _arrow()
     return target

@@ -85,7 +85,7 @@ def _appearing(target: Path) -> Iterator[Any]:
     """A name beside the target to write to; an object store, which knows no renaming, is written in place.
 
     Raises:
-        OutputError: when the target is there.
+        OutputError: when the target is there, or its folder is not.
     """
     if target.exists():
         raise OutputError(f"{target}: it exists already; choose another name")
@@ -96,6 +96,8 @@ def _appearing(target: Path) -> Iterator[Any]:
             remove_store(target)
             raise
         return
+    if not target.parent.is_dir():
+        raise OutputError(f"{target}: the folder {target.parent} does not exist; create it first")
     partial = target.with_name(f".medwave-{secrets.token_hex(8)}.zarr")
     try:
         yield partial

@@ -93,6 +93,7 @@ def test_from_training_to_a_page(medwave, patterns, tmp_path):
         (("verify", "no.txt"), "--weights of a network or by --embeddings"),
         (("verify", "no.txt", "--far", "5"), "far: rates between 0 and 1"),
         (("identify", "{faces}", "{faces}"), "would find itself"),
+        (("identify", "no", "gone", "--weights", "w.safetensors", "-o", "no/m.csv"), "the folder no does not exist"),
     ],
 )
 def test_errors_are_one_line(medwave, patterns, tmp_path, monkeypatch, words, message):

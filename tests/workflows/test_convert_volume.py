@@ -117,6 +117,8 @@ def test_what_is_there_stays_and_a_failure_leaves_nothing(image, tmp_path):
     (tmp_path / "there.zarr").mkdir()
     with pytest.raises(OutputError, match="exists already"):
         convert_volume(tmp_path / "x.tif", tmp_path / "there.zarr")
+    with pytest.raises(OutputError, match=r"x\.zarr: the folder \S+none does not exist"):
+        convert_volume(tmp_path / "x.tif", tmp_path / "none" / "x.zarr")
     with pytest.raises(InputError, match=r"ends in \.zarr"):
         convert_volume(tmp_path / "x.tif", tmp_path / "there.tif")
 
