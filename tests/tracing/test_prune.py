@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tubes
+from scipy import ndimage
 
 from medwave.tracing.foreground import Foreground, build_foreground
 from medwave.tracing.march import Forest, geodesic_weight, grey_weighted_distance, march
@@ -51,6 +52,31 @@ def test_each_node_may_have_its_own_threshold() -> None:
     foreground = build_foreground(image, 10, np.ones(3))
     node = foreground.nodes_at(np.array([(1, 10, 10)] * 2))
     assert estimate_radii(foreground, node, threshold=np.array([10, 100]), in_plane=True).tolist() == [6, 3]
+
+
+@pytest.mark.parametrize("in_plane", [True, False])
+@pytest.mark.parametrize("seed", range(4))
+def test_radii_of_many_nodes_are_those_of_each_alone(in_plane: bool, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    smooth = ndimage.gaussian_filter(rng.normal(size=(14, 40, 44)), (1.5, 4, 4))
+    image = np.clip(128 + 90 * smooth / smooth.std(), 0, 255).astype(np.uint8)
+    foreground = build_foreground(image, 90, np.array([2.0, 1.0, 1.0]), connectivity=1)
+    nodes = rng.choice(len(foreground), 1500)
+    levels = rng.choice([90.0, 110.0, 150.0], len(nodes)) if seed % 2 else np.full(len(nodes), 100.0)
+    found = estimate_radii(foreground, nodes, threshold=levels, in_plane=in_plane)
+    alone = [
+        estimate_radii(foreground, nodes[[n]], threshold=levels[[n]], in_plane=in_plane)[0] for n in range(len(nodes))
+    ]
+    assert found.tolist() == alone
+    assert found.max() > 5
+
+
+def test_slices_have_radii_of_their_own_in_the_plane() -> None:
+    image = np.zeros((3, 41, 41), np.uint8)
+    image[0], image[1:, 18:23, 18:23] = 90, 90
+    foreground = build_foreground(image, 10, np.ones(3))
+    nodes = foreground.nodes_at(np.array([(0, 20, 20), (1, 20, 20), (2, 20, 20)]))
+    assert estimate_radii(foreground, nodes, threshold=10, in_plane=True).tolist() == [20.5, 3, 3]
 
 
 @pytest.mark.parametrize("in_plane", [True, False])
