@@ -10,7 +10,8 @@ Conventions
     here; ``--rel`` in FSL) adds to the FSL coordinates of the fixed image and gives those of the moving one; an
     absolute one gives them at once. No header tells which: the one under which volume changes less is taken.
     The voxel sizes are those of the affine. An image that has neither sform nor qform is right-handed here (as ITK
-    places it) but left-handed in FSL: give it a header first.
+    places it) but left-handed in FSL: give it a header first. FSL also takes every number for mm: files that give
+    metres or micrometres are to be rewritten in mm before FSL sees them.
 """
 
 from __future__ import annotations

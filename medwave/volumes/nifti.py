@@ -4,7 +4,9 @@ Conventions
     A NIfTI file stores the first index fastest, so an array read from one is Fortran ordered; axes keep their order.
     The affine is nibabel's (sform if its code is set, else qform), RAS+ mm. A file without both is placed as ITK
     places it: the voxel sizes along L, P, S and the first voxel at the origin. nibabel would centre it in LAS, but
-    transforms on disk are ITK's, and must fit the image as SimpleITK, ANTs and 3D Slicer read it.
+    transforms on disk are ITK's, and must fit the image as SimpleITK, ANTs and 3D Slicer read it. So do sizes and
+    places in metres or micrometres, where the header says so: they are brought to mm, as ITK does and nibabel and FSL
+    do not.
 
 Writing streams slabs through :mod:`medwave.core.deflate`.
 """
@@ -30,6 +32,7 @@ from medwave.core.geometry import RAS_TO_LPS, Float64Array
 
 GZIP_MAGIC = b"\x1f\x8b"
 VECTOR_INTENT = 1007
+_MM = {1: 1e3, 3: 1e-3}  # of metres and micrometres, by their code in the header; others are taken for mm
 DATA_OFFSET = 352  # 348 bytes of header and four that say "no extensions"
 
 
@@ -80,6 +83,7 @@ def decode_nifti(path: Path) -> Decoded:
         if not (header["sform_code"] or header["qform_code"]):
             sizes = header["pixdim"][1:4].astype(np.float64)
             affine = RAS_TO_LPS @ np.diag([*sizes, 1.0])
+        affine[:3] *= _MM.get(int(header["xyzt_units"]) & 7, 1.0)
     stored = array_from(path, content, dtype, shape, offset)
     if slope is not None and (slope, intercept) != (1.0, 0.0) and stored.dtype.kind in "iuf":
         stored = np.multiply(stored, slope, dtype=np.float64) + (intercept or 0.0)

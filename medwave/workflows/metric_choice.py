@@ -82,6 +82,8 @@ def _halved(data: np.ndarray) -> np.ndarray:
 
 
 def _straight(one: np.ndarray, other: np.ndarray) -> bool:
+    if one.min() == one.max() or other.min() == other.max():  # such as a mask, inside of which nothing varies
+        return False
     correlation = float(np.corrcoef(one, other)[0, 1])
     ratio = max(_correlation_ratio(one, other), _correlation_ratio(other, one))
     return correlation > _LEAST_CORRELATION and correlation**2 >= _LEAST_SHARE * ratio

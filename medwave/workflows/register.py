@@ -57,6 +57,7 @@ FloatVolume = npt.NDArray[np.float32]
 Source = Volume | StrPath
 
 _MOST_VOXELS = 12_000_000
+_MOST_TIMES_WIDER = 100  # a block of tissue in a whole brain is less
 
 
 @dataclass(frozen=True)
@@ -344,11 +345,23 @@ def _allowed(mask: Source | None, lesion: Source | None, image: Volume) -> npt.N
 def _linear_start(inputs: _Inputs, terms: Terms, options: RegisterOptions) -> AffineResult | None:
     if options.affine == "none" or inputs.bend is not None:
         return None
+    if inputs.start is None:
+        _check_sizes(inputs.fixed, inputs.moving)
     excluded = [None if use is None else ~use for use in (inputs.use_fixed, inputs.use_moving)]
     return align(
         inputs.fixed, inputs.moving, kind=options.affine, start=inputs.start,
         exclude_fixed=excluded[0], exclude_moving=excluded[1], channels=terms.channels,
     )  # fmt: skip
+
+
+def _check_sizes(fixed: Volume, moving: Volume) -> None:
+    """Refuse images of which one is far larger: no search finds the scale of a header in another unit."""
+    widths = [float((np.array(image.grid.shape) * image.grid.spacing_mm).max()) for image in (fixed, moving)]
+    if max(widths) > _MOST_TIMES_WIDER * min(widths):
+        raise GeometryError(
+            f"{fixed.name} is {widths[0]:.6g} mm wide, {moving.name} {widths[1]:.6g} mm: the header of one gives its "
+            "voxel size in another unit; correct it, or give --init a transform that holds the scale"
+        )
 
 
 def _refine(

@@ -208,6 +208,7 @@ def _correlation(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> floa
     if a.size == 0:
         return 0.0
     a, b = (values - np.float32(values.mean(dtype=np.float64)) for values in (a, b))
+    a, b = (np.ldexp(values, -int(np.frexp(np.abs(values).max())[1])) for values in (a, b))  # squares stay finite
     spread = float(np.dot(a, a)) * float(np.dot(b, b))
     return float(np.dot(a, b)) / math.sqrt(spread) if spread > 0 else 0.0
 

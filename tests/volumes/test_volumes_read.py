@@ -110,6 +110,23 @@ def test_without_sform_and_qform_the_volume_lies_where_itk_sees_it(tmp_path):
         np.testing.assert_allclose(volume.grid.to_mm(voxel), np.array(lps) * (-1, -1, 1))
 
 
+@pytest.mark.parametrize("codes", [(1, 0), (0, 1), (1, 1), (0, 0)])
+@pytest.mark.parametrize(("unit", "mm"), [("mm", 1), ("micron", 1e-3), ("meter", 1e3), ("unknown", 1)])
+def test_units_of_the_header_are_brought_to_mm_as_itk_brings_them(tmp_path, unit, mm, codes):
+    affine = GRIDS["las"].affine.copy()
+    image = nib.Nifti1Image(ramp((3, 4, 5)), affine)
+    image.set_sform(affine, codes[0])
+    image.set_qform(affine, codes[1])
+    image.header.set_xyzt_units(unit)
+    nib.save(image, tmp_path / "a.nii")
+    volume, seen = read_volume(tmp_path / "a.nii"), sitk.ReadImage(str(tmp_path / "a.nii"))
+    np.testing.assert_allclose(volume.grid.spacing_mm, mm * Grid((3, 4, 5), affine).spacing_mm, rtol=1e-6)
+    np.testing.assert_allclose(volume.grid.spacing_mm, seen.GetSpacing(), rtol=1e-6)
+    for voxel in ((0, 0, 0), (2, 1, 4)):
+        lps = seen.TransformIndexToPhysicalPoint(voxel)
+        np.testing.assert_allclose(volume.grid.to_mm(voxel), np.array(lps) * (-1, -1, 1), rtol=1e-5, atol=1e-5 * mm)
+
+
 @pytest.mark.parametrize("shape", [(4, 5, 6, 1), (4, 5, 6, 1, 1)])
 def test_trailing_single_axes_are_dropped(tmp_path, shape):
     nib.save(nib.Nifti1Image(ramp(shape), np.diag([1, 2, 3, 1.0])), tmp_path / "a.nii.gz")

@@ -27,6 +27,7 @@ def test_contrast_is_alike_when_a_line_says_as_much_as_a_curve():
     assert not said(1 - one + noise)  # T2
     assert not said(np.where(one < 0.75, one, 1.3 - one) + 0.5 * noise)  # rises and falls: FLAIR
     assert not said(noise)
+    assert not said(everywhere)  # a mask
     assert not alike([Channel(one, one + noise), Channel(one, 1 - one)], everywhere)
 
 

@@ -195,6 +195,34 @@ def test_images_of_opposite_contrast_are_told_to_agree(pair, tmp_path):
     assert told["after"] > 0.7
 
 
+@pytest.mark.parametrize("factor", [1e-12, 1e25])
+def test_the_unit_of_intensities_does_not_matter(pair, factor, tmp_path):
+    quick = {"preset": "fast", "init": phantom.MATRIX, "affine": "none", "threads": 1}
+    scaled = Volume(np.float32(factor) * pair.moving.data, pair.moving.grid, "scaled")
+    plain, result = (medwave.register(pair.fixed, moving, **quick) for moving in (pair.moving, scaled))
+    apart = np.abs(result.displacement_voxels - plain.displacement_voxels)  # voxels; roundings may end a scale earlier
+    assert apart.mean() < 0.03
+    assert apart.max() < 0.2
+    told = []
+    for name, each in (("plain", plain), ("scaled", result)):
+        each.save(tmp_path / name)
+        run = json.loads((tmp_path / name / "run.json").read_text())
+        told.append(run["figures"]["Correlation in the subject"]["after"])
+    assert told[1] == pytest.approx(told[0], abs=1e-4)
+
+
+def test_voxel_sizes_in_another_unit_are_refused_without_a_start(pair):
+    larger = pair.moving.grid.affine.copy()
+    larger[:3] *= 1000
+    metres = Volume(pair.moving.data, Grid(pair.moving.grid.shape, larger), "metres")
+    with pytest.raises(GeometryError, match=r"fixed is 144 mm wide, metres 150000 mm: .* another unit.*--init"):
+        medwave.register(pair.fixed, metres, threads=1)
+    start = np.diag([1000, 1000, 1000, 1]) @ phantom.MATRIX
+    found = medwave.register(pair.fixed, metres, init=start, deformable=False, threads=1)
+    points = phantom.inside_points()
+    assert np.linalg.norm(found.transform.apply_points_mm(points) / 1000 - phantom.to_moving(points), axis=1).mean() < 6
+
+
 def test_a_second_run_into_the_folder_leaves_nothing_of_the_first(result, tmp_path):
     result.save(tmp_path)
     assert (tmp_path / "warped_labels.nii.gz").exists()
