@@ -195,20 +195,17 @@ def test_images_of_opposite_contrast_are_told_to_agree(pair, tmp_path):
     assert told["after"] > 0.7
 
 
-@pytest.mark.parametrize("factor", [1e-12, 1e25])
-def test_the_unit_of_intensities_does_not_matter(pair, factor, tmp_path):
+@pytest.mark.parametrize("exponent", [-40, 80])
+def test_the_unit_of_intensities_does_not_matter(pair, exponent, tmp_path):
     quick = {"preset": "fast", "init": phantom.MATRIX, "affine": "none", "threads": 1}
-    scaled = Volume(np.float32(factor) * pair.moving.data, pair.moving.grid, "scaled")
+    scaled = Volume(np.ldexp(pair.moving.data, exponent), pair.moving.grid, "scaled")  # exact: nothing is rounded
     plain, result = (medwave.register(pair.fixed, moving, **quick) for moving in (pair.moving, scaled))
-    apart = np.abs(result.displacement_voxels - plain.displacement_voxels)  # voxels; roundings may end a scale earlier
-    assert apart.mean() < 0.03
-    assert apart.max() < 0.2
+    np.testing.assert_array_equal(result.displacement_voxels, plain.displacement_voxels)
     told = []
     for name, each in (("plain", plain), ("scaled", result)):
         each.save(tmp_path / name)
-        run = json.loads((tmp_path / name / "run.json").read_text())
-        told.append(run["figures"]["Correlation in the subject"]["after"])
-    assert told[1] == pytest.approx(told[0], abs=1e-4)
+        told.append(json.loads((tmp_path / name / "run.json").read_text())["figures"]["Correlation in the subject"])
+    assert told[0] == told[1]
 
 
 def test_voxel_sizes_in_another_unit_are_refused_without_a_start(pair):
