@@ -25,7 +25,8 @@ def apply(
         Optional[list[Path]],  # noqa: UP045  typer needs the old form
         typer.Argument(
             metavar="RUN_DIR IMAGE",
-            help="Folder that medwave register wrote, then images to move. With --transform: images only.",
+            help="Folder that medwave register wrote, then images to move: 3-D, or 4-D NIfTI, volume by volume. With "
+            "--transform: images only.",
         ),
     ] = None,
     labels: files_option("--labels", "Label map to move; keeps its labels and type.") = None,

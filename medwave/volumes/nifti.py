@@ -165,6 +165,7 @@ def stream_nifti(
     dtype: npt.DTypeLike,
     affine: Float64Array,
     intent: int = 0,
+    time: tuple[float, int] | None = None,
     sample: npt.NDArray[np.float32] | None = None,
 ) -> None:
     """Write a NIfTI-1 file from slabs of voxels, atomically.
@@ -177,6 +178,7 @@ def stream_nifti(
         affine: 4x4 voxel-to-world matrix (RAS+ mm) for sform and qform. A sheared grid gets no qform, which cannot
             express it.
         intent: NIfTI intent code.
+        time: step of a fourth axis and the code of its unit.
         sample: some of the values where they are float32 and hardly repeat: they are then packed by what they are
             like, in a third of the time.
 
@@ -190,6 +192,8 @@ def stream_nifti(
         raise GeometryError(f"{path}: a NIfTI-1 axis has at most 32767 voxels, this shape is {shape}")
     header = _header(shape, dtype, affine)
     header["intent_code"] = intent
+    if time is not None:
+        header["pixdim"][4], header["xyzt_units"] = time[0], int(header["xyzt_units"]) | time[1]
     with atomic_path(path) as partial, partial.open("wb") as file:
         packer = gzip_packer() if sample is None else NoisePacker(sample)
         pack = packer.compress if partial.suffix == ".gz" else bytes

@@ -16,7 +16,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -27,14 +27,18 @@ from medwave.core.files import StrPath, atomic_path, input_file
 from medwave.core.geometry import Grid, Volume
 from medwave.volumes import (
     PointTable,
+    Series,
     SpatialTransform,
     read_labels,
     read_points,
+    read_series,
     read_transform,
     read_volume,
     write_points,
+    write_series,
     write_volume,
 )
+from medwave.volumes.series import is_series
 from medwave.workflows.options import DIRECTIONS, ApplyOptions
 from medwave.workflows.pullback import Pullback
 from medwave.workflows.run_folder import RunFolder, result_folder
@@ -119,6 +123,8 @@ def apply_to_files(
 ) -> list[Path]:
     """Move files into a folder: all of them, or none if anything goes wrong.
 
+    An image may be a series: a 4-D NIfTI file, of which each volume is moved, one at a time.
+
     Args:
         output: folder for the results, made when absent. An older result of the same name is replaced, an input never.
         suffix: put after the name of each input; ``_to-fixed``, ``_to-moving`` or ``_moved`` when left out. Volumes
@@ -149,12 +155,14 @@ def apply_to_files(
         for kind, source, target in zip(kinds, inputs, targets, strict=True):
             if on_file:
                 on_file(source)
-            moved = getattr(mover, kind)(source)
+            moved = getattr(mover, "series" if kind == "image" and is_series(source) else kind)(source)
             if doubt := mover.doubt(source, moved):
                 on_warning(doubt)
             partial = all_or_none.enter_context(atomic_path(target))
             if isinstance(moved, PointTable):
                 write_points(partial, moved, space=options.space)  # type: ignore[arg-type]
+            elif isinstance(moved, Series):
+                write_series(partial, moved)
             else:
                 write_volume(partial, moved)
     return targets
@@ -267,6 +275,12 @@ class _Mover:
         volume = source if isinstance(source, Volume) else read_volume(source, dtype=kept)
         return self.pullback.image(volume, self.options.interpolation)
 
+    def series(self, path: Path) -> Series:
+        """All volumes of a 4-D file, each moved when it is asked for."""
+        kept = None if self.options.interpolation == "nearest" else np.float32
+        move = partial(self.pullback.image, interpolation=self.options.interpolation)
+        return read_series(path, dtype=kept).each(self._grid(), move)
+
     def labels(self, source: Source) -> Volume:
         return self.pullback.labels(_labels(source), self.options.label_interpolation)
 
@@ -274,8 +288,10 @@ class _Mover:
         table = source if isinstance(source, PointTable) else read_points(source, space=self.options.space)  # type: ignore[arg-type]
         return table.moved(self.point_map.apply_points_mm(table.points_mm))
 
-    def doubt(self, source: Path, moved: Volume | PointTable) -> str | None:
-        """What says that a file was not of the space that it is moved from."""
+    def doubt(self, source: Path, moved: Volume | Series | PointTable) -> str | None:
+        """What says that a file was not of the space that it is moved from; of a series the first volume tells."""
+        if isinstance(moved, Series):
+            moved = moved.volume(0)
         if isinstance(moved, Volume):
             if moved.data.any():
                 return None
