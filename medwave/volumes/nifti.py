@@ -14,6 +14,7 @@ Writing streams slabs through :mod:`medwave.core.deflate`.
 from __future__ import annotations
 
 import contextlib
+import gzip
 import logging
 import zlib
 from collections.abc import Iterable, Iterator
@@ -33,16 +34,21 @@ from medwave.core.geometry import RAS_TO_LPS, Float64Array
 GZIP_MAGIC = b"\x1f\x8b"
 VECTOR_INTENT = 1007
 _MM = {1: 1e3, 3: 1e-3}  # of metres and micrometres, by their code in the header; others are taken for mm
+_HEADER_BYTES = 540  # of NIfTI-2, the longer one
 DATA_OFFSET = 352  # 348 bytes of header and four that say "no extensions"
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """Voxels as stored (file axis order, scaling applied, native byte order), their affine and the NIfTI intent."""
+    """Voxels as stored (file axis order, scaling applied, native byte order), their affine and the NIfTI intent.
+
+    ``time`` is the step of a fourth axis, and the code of its unit.
+    """
 
     values: npt.NDArray[Any]
     affine: Float64Array
     intent: int = 0
+    time: tuple[float, int] = (1.0, 0)
 
 
 def is_nifti(path: StrPath) -> bool:
@@ -83,11 +89,31 @@ def decode_nifti(path: Path) -> Decoded:
         if not (header["sform_code"] or header["qform_code"]):
             sizes = header["pixdim"][1:4].astype(np.float64)
             affine = RAS_TO_LPS @ np.diag([*sizes, 1.0])
-        affine[:3] *= _MM.get(int(header["xyzt_units"]) & 7, 1.0)
+        units = int(header["xyzt_units"])
+        affine[:3] *= _MM.get(units & 7, 1.0)
     stored = array_from(path, content, dtype, shape, offset)
     if slope is not None and (slope, intercept) != (1.0, 0.0) and stored.dtype.kind in "iuf":
         stored = np.multiply(stored, slope, dtype=np.float64) + (intercept or 0.0)
-    return Decoded(stored, affine, int(header["intent_code"]))
+    return Decoded(stored, affine, int(header["intent_code"]), (float(header["pixdim"][4]), units & 56))
+
+
+def nifti_shape(path: Path) -> tuple[int, ...]:
+    """Axis lengths, from the header alone.
+
+    Raises:
+        MissingFileError: when it does not exist.
+        VolumeFormatError: when it is not NIfTI, or the header is damaged.
+    """
+    with input_file(path).open("rb") as file:
+        packed = file.read(2) == GZIP_MAGIC
+        file.seek(0)
+        try:
+            content = (gzip.GzipFile(fileobj=file) if packed else file).read(_HEADER_BYTES)
+        except (OSError, EOFError, zlib.error) as error:
+            raise VolumeFormatError(f"{path}: the compressed data is damaged ({error})") from None
+    header = _parse_header(path, content)
+    with _nibabel_errors(path):
+        return tuple(int(n) for n in header.get_data_shape())
 
 
 def array_from(path: Path, content: bytes, dtype: Any, shape: Iterable[int], offset: int) -> npt.NDArray[Any]:

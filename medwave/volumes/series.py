@@ -13,14 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
-from medwave.core.errors import GeometryError, InputError
+from medwave.core.errors import GeometryError, InputError, MedwaveError
 from medwave.core.files import StrPath, input_file
 from medwave.core.geometry import Grid, Volume
-from medwave.volumes.nifti import decode_nifti, is_nifti, stream_nifti
+from medwave.volumes.nifti import decode_nifti, is_nifti, nifti_shape, stream_nifti
 
 
 @dataclass(frozen=True)
@@ -49,14 +48,14 @@ class Series:
 def is_series(path: StrPath) -> bool:
     """Whether a file is NIfTI and holds more than one volume along a fourth and last axis."""
     try:
-        shape = nib.load(path).shape if is_nifti(path) else ()  # type: ignore[attr-defined]
-    except Exception:  # missing or damaged, which reading it will tell
+        shape = nifti_shape(Path(path)) if is_nifti(path) else ()
+    except MedwaveError:  # missing or damaged, which reading it will tell
         return False
     return len(shape) > 3 and shape[3] > 1 and set(shape[4:]) <= {1}
 
 
 def read_series(path: StrPath, *, dtype: npt.DTypeLike | None = np.float32) -> Series:
-    """Read a 4-D NIfTI file; only the stored values are held.
+    """Read a 4-D NIfTI file; its values are held as they are stored (as float64 where the header scales them).
 
     Args:
         path: ``.nii`` or ``.nii.gz`` file.
@@ -83,8 +82,7 @@ def read_series(path: StrPath, *, dtype: npt.DTypeLike | None = np.float32) -> S
             raise InputError(f"{file}: volume {number} of the series holds NaN or infinite values; replace them first")
         return Volume(data, grid, file.name)
 
-    header = nib.load(file).header  # type: ignore[attr-defined]
-    return Series(grid, values.shape[3], volume, float(header["pixdim"][4]), int(header["xyzt_units"]) & 56)
+    return Series(grid, values.shape[3], volume, *decoded.time)
 
 
 def write_series(path: Path, series: Series) -> None:

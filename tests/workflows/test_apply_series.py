@@ -68,8 +68,12 @@ def test_simpleitk_moves_a_volume_alike(files):
 
 
 def test_files_that_are_no_series_are_told_apart(files):
+    (files / "text.nii.gz").write_bytes(b"\x1f\x8b" + b"no more than this" * 40)
+    (files / "text.nii").write_text("no image")
     assert is_series(files / "run.nii.gz")
-    assert not any(is_series(files / name) for name in ("none.nii", "transform.tfm", "fixed.nii.gz"))
+    assert not any(
+        is_series(files / name) for name in ("none.nii", "text.nii", "text.nii.gz", "transform.tfm", "fixed.nii.gz")
+    )
 
 
 def test_a_volume_that_cannot_be_read_leaves_nothing(files, pair):
