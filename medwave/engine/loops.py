@@ -26,7 +26,8 @@ from medwave.fields.kernels import compose_scaled, largest_length, warp_border
 FloatVolume = npt.NDArray[np.float32]
 _COARSE = 4
 _CURVE_UPDATE_SIGMA = 1.5
-_CURVE_FIELD_SIGMAS = (0.46, 0.5)  # at fine and coarse scales
+_CURVE_FIELD_SIGMAS = {8: 0.5, 4: 0.5, 2: 0.46, 1: 0.46}
+"""By the size of a scale's voxels; less leaves outlines of ventricles nearer, more suits smooth deformations."""
 CONVERGENCE = (10, 1e-4)
 """Iterations over which the similarity must rise, and by which share of itself."""
 
@@ -151,16 +152,16 @@ def metric_at(metric: str, factor: int) -> str:
 def level_for(metric: str, level: Level) -> Level:
     """A scale as a metric takes it.
 
-    A local curve also fits noise, so that its updates and fine fields are smoothed more strongly. Coarse fields are
-    smoothed less where it follows, which leaves the outlines of ventricles nearer (``benchmarks/ventricles.py``).
+    A local curve also fits noise, so that its updates are smoothed more strongly; fields are smoothed alike in all
+    presets, the coarse ones less than for other metrics (``benchmarks/contrasts.py``, ``benchmarks/ventricles.py``).
     """
     if metric != "curve":
         return level
-    fine, coarse = _CURVE_FIELD_SIGMAS
-    if metric_at(metric, level.factor) != "curve":
-        return replace(level, field_sigma=min(level.field_sigma, coarse))
+    leads = metric_at(metric, level.factor) == "curve"
     return replace(
-        level, update_sigma=max(level.update_sigma, _CURVE_UPDATE_SIGMA), field_sigma=max(level.field_sigma, fine)
+        level,
+        update_sigma=max(level.update_sigma, _CURVE_UPDATE_SIGMA if leads else 0.0),
+        field_sigma=_CURVE_FIELD_SIGMAS[level.factor],
     )
 
 

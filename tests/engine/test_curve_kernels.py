@@ -197,12 +197,12 @@ def test_local_correlation_leads_at_coarse_scales_only_and_other_metrics_stay():
     assert all(metric_at(metric, factor) == metric for metric in ("lncc", "mi") for factor in (8, 1))
 
 
-def test_the_curve_smooths_updates_more_and_the_coarse_fields_before_it_less():
-    fine, coarse = Level(1, 9, 1.0, 0.4), Level(4, 9, 1.0, 0.6)
+def test_the_curve_smooths_updates_more_and_fields_in_its_own_way():
+    fine, coarse = Level(1, 9, 1.0, 0.37), Level(4, 9, 1.0, 0.6)
     assert level_for("curve", fine) == Level(1, 9, 1.5, 0.46)
-    assert level_for("curve", Level(2, 9, 1.6, 0.7)) == Level(2, 9, 1.6, 0.7)
+    assert level_for("curve", Level(2, 9, 1.6, 0.5)) == Level(2, 9, 1.6, 0.46)
     assert level_for("curve", coarse) == Level(4, 9, 1.0, 0.5)
-    assert level_for("curve", Level(8, 9, 1.0, 0.4)) == Level(8, 9, 1.0, 0.4)
+    assert level_for("curve", Level(8, 9, 1.0, 0.7)) == Level(8, 9, 1.0, 0.5)
     for metric in ("lncc", "mi"):
         assert level_for(metric, fine) == fine
         assert level_for(metric, coarse) == coarse
