@@ -39,6 +39,12 @@ class _Opened(Protocol):
     units: str
 
 
+def _open(volume: StrPath, options: _Opened) -> LazyVolume:
+    return open_stack(
+        volume, channel=options.channel, level=options.level, axes=options.axes, spacing_um=options.spacing
+    )
+
+
 class GoldTree(NamedTuple):
     """A true tree in voxels of a volume: all of it, and the part of it in what was looked at."""
 
@@ -64,14 +70,14 @@ def read_gold(
     whole = _in_voxels(read_swc(gold), read_swc_units(gold) or units, volume.spacing_um, gold)
     if not whole.length > 0:
         raise InputError(f"{gold}: the gold tree has no length: nothing can be compared with it; check the file")
-    box = box or tuple(slice(0, size) for size in volume.shape)
-    first, end = (np.array([getattr(part, name) for part in box])[::-1] - 0.5 for name in ("start", "stop"))
-    inside = crop(whole, first, end)
+    bounds = [part.indices(size)[:2] for part, size in zip(box or (slice(None),) * 3, volume.shape, strict=True)]
+    first, end = np.array(bounds[::-1]).T
+    inside = crop(whole, first - 0.5, end - 0.5)
     if not inside.length > 0:
         spans = (f"{a:.6g} to {b:.6g}" for a, b in zip(whole.positions.min(0), whole.positions.max(0), strict=True))
         raise InputError(
             f"{gold}: no part of the gold tree lies in the voxels of {volume.path} that are traced, x y z from "
-            f"{(first + 0.5).astype(int).tolist()} to {(end - 0.5).astype(int).tolist()}: in voxels it spans "
+            f"{first.tolist()} to {(end - 1).tolist()}: in voxels it spans "
             f"{', '.join(spans)}; check its units and axes (medwave swc convert)"
         )
     return GoldTree(whole, inside)
@@ -110,9 +116,7 @@ def write_neuron_page(
     Raises:
         MedwaveError: one of its leaves, for files that cannot be read or written.
     """
-    with open_stack(
-        volume, channel=options.channel, level=options.level, axes=options.axes, spacing_um=options.spacing
-    ) as opened:
+    with _open(volume, options) as opened:
         spacing_um, image = opened.spacing_um, project(opened, box=box)
         true = None if gold is None else read_gold(gold, opened, options.units, box=box)
     origin = (0, 0, 0) if box is None else tuple(part.start or 0 for part in box)
@@ -170,9 +174,7 @@ def trace_with_page(
     options = options or TraceFileOptions()
     check_output(page, volume, *([] if gold is None else [gold]))
     if gold is not None:  # one that cannot be compared with is told now, not after the trace
-        with open_stack(
-            volume, channel=options.channel, level=options.level, axes=options.axes, spacing_um=options.spacing
-        ) as opened:
+        with _open(volume, options) as opened:
             read_gold(gold, opened, options.units)
     clock, warnings = StageClock(), []
 
