@@ -236,10 +236,10 @@ def register(
             del refinement, residual  # the most memory is in use about here
             inverse = pair.to_native(inverse)
         with clock.stage("warp"):
-            warped, *further = (
-                resample(image, matrix, inputs.fixed.grid, displacement)
-                for image in (moving_image, *(_in_rows(channel) for _, channel, _ in terms.channels))
-            )
+            warped = resample(moving_image, matrix, inputs.fixed.grid, displacement)
+            further = [
+                resample(_in_rows(channel), matrix, inputs.fixed.grid, displacement) for _, channel, _ in terms.channels
+            ]
             jacobian = determinants(displacement)
             labels = _carry_labels(inputs, matrix, displacement)
             found = SpatialTransform((FieldStep(displacement, inputs.fixed.grid), LinearStep(matrix)))

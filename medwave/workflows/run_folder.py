@@ -35,7 +35,7 @@ MARK = "run.json"
 
 
 def channel_name(number: int | str) -> str:
-    """File of a further channel of the moving subject on the fixed grid, counted from 1; ``"*"`` stands for any."""
+    """File of a further channel of the moving subject on the fixed grid, counted from 1; ``"[0-9]*"`` stands for any."""
     return f"warped_channel_{number}.nii.gz"
 
 
@@ -74,7 +74,7 @@ def keep_inputs(folder: Path, inputs: Collection[StrPath]) -> None:
     Raises:
         OutputError: naming the input.
     """
-    for target in (*(folder / name for name, _ in FILES.values()), *folder.glob(channel_name("*"))):
+    for target in (*(folder / name for name, _ in FILES.values()), *folder.glob(channel_name("[0-9]*"))):
         for path in inputs:
             if target.exists() and Path(path).exists() and target.samefile(path):
                 raise OutputError(f"{path}: a result would replace this input; choose another output folder")

@@ -127,7 +127,7 @@ def _write_files(result: Registration, path: Path) -> dict[str, tuple[str, str]]
     else:
         present.pop("warped labels")
         (path / FILES["warped labels"][0]).unlink(missing_ok=True)  # of an older run
-    for old in path.glob(channel_name("*")):
+    for old in path.glob(channel_name("[0-9]*")):
         old.unlink()  # an older run may have had more
     for number, channel in enumerate(result.warped_channels, start=1):
         present[f"warped channel {number}"] = channel_name(number), f"further channel {number} on the fixed grid"
