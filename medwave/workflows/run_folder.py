@@ -35,7 +35,7 @@ MARK = "run.json"
 
 
 def channel_name(number: int | str) -> str:
-    """File of a further channel of the moving subject on the fixed grid, counted from 1; ``"[0-9]*"`` stands for any."""
+    """File of a further channel of the moving subject on the fixed grid, counted from 1, or a pattern for numbers."""
     return f"warped_channel_{number}.nii.gz"
 
 
