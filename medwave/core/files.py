@@ -52,8 +52,7 @@ def atomic_path(path: StrPath) -> Iterator[Path]:
         OutputError: when the folder is absent, or anything in the block fails as an operating system error.
     """
     target = Path(path)
-    if not target.parent.is_dir():
-        raise OutputError(f"{target}: the folder {target.parent} does not exist; create it first")
+    check_folder_of(target)
     partial = target.with_name(f".medwave-{secrets.token_hex(8)}{''.join(target.suffixes[-2:])}")
     try:
         yield partial
@@ -68,6 +67,16 @@ def atomic_path(path: StrPath) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
+def check_folder_of(target: Path) -> None:
+    """Refuse a file or folder to be written whose parent folder is absent.
+
+    Raises:
+        OutputError: naming both.
+    """
+    if not target.parent.is_dir():
+        raise OutputError(f"{target}: the folder {target.parent} does not exist; create it first")
+
+
 def check_output(output: StrPath, *inputs: StrPath) -> None:
     """Refuse at once, before long work, a file that cannot be written or is an input.
 
@@ -77,8 +86,7 @@ def check_output(output: StrPath, *inputs: StrPath) -> None:
     path = Path(output)
     if path.is_dir():
         raise OutputError(f"{path}: a file is to be written, this is a folder; name a file in it")
-    if not path.parent.is_dir():
-        raise OutputError(f"{path}: the folder {path.parent} does not exist; create it first")
+    check_folder_of(path)
     if not os.access(path.parent, os.W_OK):
         raise OutputError(f"{path}: the folder {path.parent} may not be written to; choose another")
     if any(path.exists() and Path(each).exists() and path.samefile(each) for each in inputs):

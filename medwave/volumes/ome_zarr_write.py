@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medwave.core.errors import GeometryError, InputError, MedwaveError, OutputError
-from medwave.core.files import StrPath
+from medwave.core.files import StrPath, check_folder_of
 from medwave.volumes.location import is_url, location, patiently, put_json, remove_store
 from medwave.volumes.ome_zarr import (
     find_image,
@@ -209,8 +209,8 @@ def _check_chunks(folder: Path, shape: Shape3, chunks: Sequence[int]) -> Shape3:
 
 
 def _clear(folder: Path, overwrite: bool) -> None:
-    if not is_url(folder) and not folder.parent.is_dir():
-        raise OutputError(f"{folder}: the folder {folder.parent} does not exist; create it first")
+    if not is_url(folder):
+        check_folder_of(folder)
     if not (is_zarr(folder) if is_url(folder) else folder.exists()):
         return
     if not (overwrite and is_zarr(folder)):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from medwave.core.errors import InputError, OutputError
-from medwave.core.files import StrPath
+from medwave.core.files import StrPath, check_folder_of
 from medwave.cubes.plan import Triple
 from medwave.engine.fibres import blocks_within
 from medwave.volumes import LazyVolume, OmeZarrImage, create_ome_zarr, fill_level, level_shapes, open_stack
@@ -96,8 +96,7 @@ def _appearing(target: Path) -> Iterator[Any]:
             remove_store(target)
             raise
         return
-    if not target.parent.is_dir():
-        raise OutputError(f"{target}: the folder {target.parent} does not exist; create it first")
+    check_folder_of(target)
     partial = target.with_name(f".medwave-{secrets.token_hex(8)}.zarr")
     try:
         yield partial
