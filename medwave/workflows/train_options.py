@@ -26,6 +26,8 @@ class TrainFibreOptions:
         None, "Folder with training/ and validation/, each with cubes volume_N.tif and labels_N.tif."
     )
     axons_share: int = option(1, "Share of the cubes of that folder.")
+    cubes: str | None = option(None, "Folder of cubes from traced volumes, as data_prep/make_neucuda.py writes it.")
+    cubes_share: int = option(1, "Share of the cubes of that folder.")
     init: str | None = option(
         None,
         "Weights to start from, of a network with the same tensors: a file, or neuron or neuron_noise, which come with "
@@ -53,13 +55,25 @@ class TrainFibreOptions:
         check_choices(self)
         check_learning(self)
         at_least(self, 1, "width", "steps", "validation_cubes")
-        at_least(self, 0, "synthetic", "axons_share")
+        at_least(self, 0, "synthetic", "axons_share", "cubes_share")
         if not 0 <= self.black_levels <= 1:
             raise InputError(f"black_levels: a share from 0 to 1, got {self.black_levels}")
-        if self.synthetic == 0 and (self.axons is None or self.axons_share == 0):
-            raise InputError("there is nothing to train on: give --synthetic a share, or name a folder of --axons")
+        if not (self.synthetic or self.axons_folder or self.cubes_folder):
+            raise InputError(
+                "there is nothing to train on: give --synthetic a share, or name a folder of --cubes or of --axons"
+            )
         if min(self.size) < 16:
             raise InputError(f"size: training cubes have at least 16 voxels along each axis, got {self.size}")
+
+    @property
+    def axons_folder(self) -> str | None:
+        """That of ``axons``, unless its share is 0."""
+        return self.axons if self.axons_share else None
+
+    @property
+    def cubes_folder(self) -> str | None:
+        """That of ``cubes``, unless its share is 0."""
+        return self.cubes if self.cubes_share else None
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,13 @@
-"""Train a network that tells fibre from background: synthetic neurons, human labels, or both.
+"""Train a network that tells fibre from background: on synthetic neurons, traced volumes and human labels.
 
-The score of an epoch is the fibre IoU on cubes that are never trained on: all synthetic validation cubes pooled, all
-labelled validation voxels pooled, and the mean of the two. The weights with the best score are kept.
+The score of an epoch is the fibre IoU on cubes that are never trained on, those of a source pooled, and the mean over
+the sources. The weights with the best score are kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from medwave.core.errors import InputError
 from medwave.core.files import StrPath
-from medwave.data import AxonCubes, Mixture, SyntheticNeurons, read_axon_cubes
+from medwave.data import AxonCubes, Mixture, NeuronCubes, SyntheticNeurons, read_axon_cubes
 from medwave.data.neurons import IGNORE, Item
 from medwave.engine.fit import Batch, FitOptions, FitResult, fit
 from medwave.engine.ranks import join_ranks
@@ -76,7 +76,7 @@ def train_waveunet(
     )  # fmt: skip
 
 
-def fibre_scores(model: nn.Module, cubes: Sequence[Labelled], *, device: str = "cpu") -> VoxelScores:
+def fibre_scores(model: nn.Module, cubes: Iterable[Labelled], *, device: str = "cpu") -> VoxelScores:
     """Overlap of predicted and true fibre where the truth is known, all cubes pooled."""
     made, true = [], []
     for image, label in cubes:
@@ -108,9 +108,12 @@ def _training(options: TrainFibreOptions, items: int) -> Dataset[Item]:
     parts: list[tuple[Dataset[Item], int]] = []
     if options.synthetic:
         parts.append((_grown(items, options, options.seed), options.synthetic))
-    if options.axons is not None and options.axons_share:
-        cubes = read_axon_cubes(Path(options.axons) / "training")
+    if options.axons_folder is not None:
+        cubes = read_axon_cubes(Path(options.axons_folder) / "training")
         parts.append((AxonCubes(cubes, items, options.size, seed=options.seed), options.axons_share))
+    if options.cubes_folder is not None:
+        traced = NeuronCubes(options.cubes_folder, "train", length=items, size=options.size, seed=options.seed)
+        parts.append((traced, options.cubes_share))
     return Mixture(parts)
 
 
@@ -118,15 +121,31 @@ def _grown(length: int, options: TrainFibreOptions, seed: int) -> SyntheticNeuro
     return SyntheticNeurons(length, options.size, seed=seed, black_levels=options.black_levels)
 
 
-def _validation(options: TrainFibreOptions) -> list[list[Labelled]]:
+@dataclass(frozen=True)
+class _TestCubes:
+    """The whole cubes that a folder holds for testing, read when they are asked for: there may be thousands."""
+
+    data: NeuronCubes
+
+    def __iter__(self) -> Iterator[Labelled]:
+        return (_labelled(self.data[i]) for i in range(len(self.data)))
+
+
+def _labelled(item: Item) -> Labelled:
+    return item["image"][None], item["label"][None]
+
+
+def _validation(options: TrainFibreOptions) -> list[Iterable[Labelled]]:
     """Cubes by source."""
-    sources = []
+    sources: list[Iterable[Labelled]] = []
     if options.synthetic:
         made = _grown(options.validation_cubes, options, options.seed + _VALIDATION_SEED)
-        sources.append([(made[i]["image"][None], made[i]["label"][None]) for i in range(len(made))])
-    if options.axons is not None and options.axons_share:
-        pairs = read_axon_cubes(Path(options.axons) / "validation")
+        sources.append([_labelled(made[i]) for i in range(len(made))])
+    if options.axons_folder is not None:
+        pairs = read_axon_cubes(Path(options.axons_folder) / "validation")
         sources.append([(_tensor(IntensityScale.of(image)(image)), _tensor(label)) for image, label in pairs])
+    if options.cubes_folder is not None:
+        sources.append(_TestCubes(NeuronCubes(options.cubes_folder, "test")))
     return sources
 
 
@@ -149,8 +168,10 @@ def _fit_options(options: TrainFibreOptions) -> FitOptions:
 
 def _provenance(options: TrainFibreOptions) -> str:
     sources = [f"synthetic volumes of grown trees (share {options.synthetic})"] if options.synthetic else []
-    if options.axons is not None and options.axons_share:
-        sources.append(f"labelled axon cubes of {Path(options.axons).name} (share {options.axons_share})")
+    if options.axons_folder is not None:
+        sources.append(f"labelled axon cubes of {Path(options.axons_folder).name} (share {options.axons_share})")
+    if options.cubes_folder is not None:
+        sources.append(f"cubes of traced volumes of {Path(options.cubes_folder).name} (share {options.cubes_share})")
     losses = ", ".join(f"{name} {getattr(options, name):g}" for name in LOSSES if getattr(options, name))
     size = "x".join(map(str, options.size))
     start = "" if options.init is None else f", from weights that were {read_weights_info(options.init).provenance}"

@@ -9,12 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 
+from medwave.core.errors import InputError
 from medwave.data import NeuronCubes
 from medwave.data.cube_folder import read_table
+from medwave.models import FibreNet, open_network, read_weights_info
 from medwave.tracing import check_alignment, flip_y, scale
 from medwave.transforms import Microscope, grow_tree, render_neuron
 from medwave.volumes import read_swc, write_swc
+from medwave.workflows.train_waveunet import fibre_scores, train_waveunet
 
 PROGRAM = Path(__file__).resolve().parents[2] / "data_prep" / "make_neucuda.py"
 SHAPE = (20, 70, 60)
@@ -79,6 +83,24 @@ def test_two_neurons_become_a_data_set(pair, tmp_path, monkeypatch, capsys):
     assert len(NeuronCubes(tmp_path / "cubes", "test")) == about["cubes"]["test"] > 50
     tree = read_swc(tmp_path / "cubes" / "volumes" / "one" / "tree.swc")
     assert tree.length == pytest.approx(read_swc(pair / "one.swc").length, rel=0.02)
+
+
+@pytest.mark.slow
+def test_a_network_is_trained_on_the_cubes_and_scored_on_those_set_aside(pair, tmp_path, monkeypatch):
+    pytest.importorskip("ignite", reason="training needs the extra train")
+    run(monkeypatch, pair, tmp_path / "cubes", "--test", "two")
+    shared = {"cubes": str(tmp_path / "cubes"), "synthetic": 0, "width": 4, "size": (16, 24, 24), "epochs": 1}
+    result = train_waveunet(tmp_path / "run", steps=15, batch=2, average=0.8, learning_rate=0.02, **shared)
+    aside = NeuronCubes(tmp_path / "cubes", "test")
+    items = [aside[i] for i in range(len(aside))]
+    cubes = [(item["image"][None], item["label"][None]) for item in items]
+    with torch.inference_mode():
+        scores = fibre_scores(open_network(result.weights, FibreNet), cubes)
+    assert result.best_score == pytest.approx(scores.iou, abs=0.01)  # its weights are kept in half precision
+    assert scores.iou > 0.3
+    assert "cubes of traced volumes of cubes (share 1)" in read_weights_info(result.weights).provenance
+    with pytest.raises(InputError, match="nothing to train on"):
+        train_waveunet(tmp_path / "none", cubes_share=0, **shared)
 
 
 def test_an_interrupted_run_goes_on_and_one_volume_does_not_depend_on_the_others(pair, tmp_path, monkeypatch, capsys):
