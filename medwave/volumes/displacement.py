@@ -2,7 +2,8 @@
 
 Conventions
     In memory: ``(3, D, H, W)`` float32, component i along array axis i, in voxels of the grid, ``x = p + u(p)``.
-    On disk: 5-D NIfTI ``(D, H, W, 1, 3)`` with intent 1007, vectors in LPS mm, float32.
+    On disk: 5-D NIfTI ``(D, H, W, 1, 3)`` with intent 1007, vectors in LPS mm, float32. Files with intent 1006, which
+    NIfTI gives to displacements, hold RAS mm: ITK and Slicer turn x and y of these when they read them.
     Vectors are rounded to multiples of 2**-10 mm (about a micrometre; the error is at most half of that, some
     ten-thousandths of a voxel): their last bits are then zero, and the file is a third smaller.
 """
@@ -26,7 +27,8 @@ from medwave.volumes.nifti import VECTOR_INTENT, Decoded, decode_nifti, is_nifti
 STEPS_PER_MM = np.float32(1024)
 SLAB_VOXELS = 1 << 20
 _SAMPLES = 1 << 15
-DISPLACEMENT_INTENTS = (1006, VECTOR_INTENT)
+_RAS_INTENT = 1006
+DISPLACEMENT_INTENTS = (_RAS_INTENT, VECTOR_INTENT)
 
 Float32Array = npt.NDArray[np.float32]
 
@@ -117,7 +119,7 @@ def as_stored(path: StrPath, field: npt.NDArray[Any] | StoredField, grid: Grid) 
 
 
 def read_field(path: StrPath) -> tuple[Float32Array, Grid]:
-    """Read a displacement field in ITK's form (ANTs' ``Warp.nii.gz``, greedy's warps and medwave's own).
+    """Read a displacement field as ITK does (ANTs' ``Warp.nii.gz``, greedy's warps and medwave's own).
 
     Returns:
         ``(3, D, H, W)`` float32 in voxels of the grid, and the grid.
@@ -139,14 +141,17 @@ def field_of(file: Path, decoded: Decoded) -> tuple[Float32Array, Grid]:
     shape = decoded.values.shape
     if len(shape) != 5 or shape[3:] != (1, 3) or decoded.intent not in DISPLACEMENT_INTENTS:
         raise GeometryError(
-            f"{file}: a displacement field is a 5-D NIfTI file (D, H, W, 1, 3) with intent 1007 in LPS mm, "
-            f"got shape {shape} with intent {decoded.intent}; fields of FSL and SPM need converting first"
+            f"{file}: a displacement field is a 5-D NIfTI file (D, H, W, 1, 3) with intent 1007 in LPS mm, or 1006 in "
+            f"RAS mm, got shape {shape} with intent {decoded.intent}; fields of FSL and SPM need converting first"
         )
     try:
         grid = Grid(shape[:3], decoded.affine)
     except GeometryError as error:
         raise GeometryError(f"{file}: {error}") from None
-    field = vectors_to_voxels([decoded.values[..., 0, c] for c in range(3)], grid)
+    components = [decoded.values[..., 0, c] for c in range(3)]
+    if decoded.intent == _RAS_INTENT:
+        components[:2] = (np.negative(values, dtype=np.float32) for values in components[:2])
+    field = vectors_to_voxels(components, grid)
     _check_finite(file, field)
     return field, grid
 

@@ -263,6 +263,22 @@ def test_fields_written_by_itk_are_read(tmp_path):
         assert field_grid.matches(grid, 1e-4)
 
 
+@pytest.mark.parametrize("intent", [1006, 1007])
+@pytest.mark.parametrize("name", ["las", "oblique permuted flipped"])
+def test_a_field_of_either_intent_moves_points_as_itk_moves_them(tmp_path, name, intent):
+    grid = GRIDS[name]
+    write_field(tmp_path / "f.nii", smooth_field(grid), grid)
+    content = bytearray((tmp_path / "f.nii").read_bytes())
+    content[68:70] = intent.to_bytes(2, "little")  # intent_code of NIfTI-1
+    (tmp_path / "f.nii").write_bytes(content)
+    field, _ = read_field(tmp_path / "f.nii")
+    itk = sitk.DisplacementFieldTransform(sitk.ReadImage(str(tmp_path / "f.nii"), sitk.sitkVectorFloat64))
+    for voxel in [(2, 3, 4), (6, 5, 3)]:
+        start, end = grid.to_mm(np.array([voxel, voxel + field[(slice(None), *voxel)]]))
+        lps = np.array([-1, -1, 1])
+        np.testing.assert_allclose(itk.TransformPoint((start * lps).tolist()), end * lps, atol=2e-3)
+
+
 def test_a_field_on_the_canonical_grid_goes_home(tmp_path):
     native = GRIDS["oblique permuted flipped"]
     axes = canonical_axes(native.affine)
