@@ -24,6 +24,7 @@ __getattr__, __dir__ = exports(
         "build_pyramid": "medwave.volumes.ome_zarr_write",
         "canonical": "medwave.volumes.checks",
         "check_image": "medwave.volumes.checks",
+        "doubtful_frame": "medwave.volumes.checks",
         "create_ome_zarr": "medwave.volumes.ome_zarr_write",
         "fill_level": "medwave.volumes.ome_zarr_write",
         "level_shapes": "medwave.volumes.ome_zarr_write",

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from medwave.core.errors import GeometryError, InputError
-from medwave.core.geometry import Volume
+from medwave.core.files import StrPath
+from medwave.core.geometry import Grid, Volume
 from medwave.core.orientation import canonical_axes, reorient, reorient_grid
-from medwave.volumes.nifti import is_orthogonal
+from medwave.volumes.nifti import frames_apart_mm, is_nifti, is_orthogonal
+
+_DOUBTFUL_VOXELS = 0.1  # rounding in headers stays far below
 
 
 def check_image(volume: Volume) -> None:
@@ -30,6 +35,23 @@ def check_image(volume: Volume) -> None:
             f"{volume.name}: an image with contrast is needed, all voxels are {volume.data.flat[0]}; "
             "check that it is the right file, and its masking and scaling"
         )
+
+
+def doubtful_frame(path: StrPath, grid: Grid) -> str:
+    """What to tell of a NIfTI file that other programs see at another place; empty where they do not.
+
+    Args:
+        path: a file of any format.
+        grid: what was read from it.
+    """
+    apart_mm = frames_apart_mm(Path(path)) if is_nifti(path) else 0.0
+    if apart_mm < _DOUBTFUL_VOXELS * grid.spacing_mm.min():
+        return ""
+    return (
+        f"{path}: its sform and qform lie up to {apart_mm:.3g} mm apart. medwave takes the sform, as nibabel, FSL and "
+        "FreeSurfer do; ITK, ANTs and 3D Slicer take the qform, and see results at another place. Make both the same "
+        "(fslorient -copysform2qform FILE)"
+    )
 
 
 def canonical(volume: Volume) -> Volume:

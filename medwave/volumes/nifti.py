@@ -104,6 +104,32 @@ def nifti_shape(path: Path) -> tuple[int, ...]:
         MissingFileError: when it does not exist.
         VolumeFormatError: when it is not NIfTI, or the header is damaged.
     """
+    header = _read_header(path)
+    with _nibabel_errors(path):
+        return tuple(int(n) for n in header.get_data_shape())
+
+
+def frames_apart_mm(path: Path) -> float:
+    """How far ITK places a voxel from where medwave does, at the corner where it is most.
+
+    Where a header has two frames that count, medwave takes the sform, as nibabel, FSL and FreeSurfer do. ITK takes it
+    only if it is of the scanner (code 1), and the qform otherwise.
+
+    Raises:
+        MissingFileError: when it does not exist.
+        VolumeFormatError: when it is not NIfTI, or the header is damaged.
+    """
+    header = _read_header(path)
+    with _nibabel_errors(path):
+        if not header["qform_code"] or header["sform_code"] < 2:
+            return 0.0
+        between = np.asarray(header.get_sform(), dtype=np.float64) - header.get_qform()
+        corners = np.array(np.meshgrid(*([0, n - 1] for n in header.get_data_shape()[:3]))).reshape(3, -1)
+    apart = between[:3, :3] @ corners + between[:3, 3:]
+    return float(np.linalg.norm(apart, axis=0).max()) * _MM.get(int(header["xyzt_units"]) & 7, 1.0)
+
+
+def _read_header(path: Path) -> Any:
     with input_file(path).open("rb") as file:
         packed = file.read(2) == GZIP_MAGIC
         file.seek(0)
@@ -111,9 +137,7 @@ def nifti_shape(path: Path) -> tuple[int, ...]:
             content = (gzip.GzipFile(fileobj=file) if packed else file).read(_HEADER_BYTES)
         except (OSError, EOFError, zlib.error) as error:
             raise VolumeFormatError(f"{path}: the compressed data is damaged ({error})") from None
-    header = _parse_header(path, content)
-    with _nibabel_errors(path):
-        return tuple(int(n) for n in header.get_data_shape())
+    return _parse_header(path, content)
 
 
 def array_from(path: Path, content: bytes, dtype: Any, shape: Iterable[int], offset: int) -> npt.NDArray[Any]:

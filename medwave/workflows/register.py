@@ -33,6 +33,7 @@ from medwave.volumes import (
     LinearStep,
     SpatialTransform,
     check_image,
+    doubtful_frame,
     read_labels,
     read_volume,
 )
@@ -199,6 +200,7 @@ def register(
             terms = load_terms(
                 fixed_channels, moving_channels, channel_weights, landmarks_fixed, landmarks_moving, options.space
             )
+            warnings += _doubtful_frames((fixed, inputs.fixed), (moving, inputs.moving))
             warnings += doubtful_landmarks(terms, inputs.fixed.grid, inputs.moving.grid, options)
             if inputs.bend is not None and (start is not None or options.formulation == "wavelet"):
                 raise InputError(
@@ -307,6 +309,11 @@ def _linear_part(bend: SpatialTransform, fixed: Volume) -> Float64Array:
 
 def _volume(source: Source) -> Volume:
     return source if isinstance(source, Volume) else read_volume(source)
+
+
+def _doubtful_frames(*read: tuple[Source, Volume]) -> list[str]:
+    said = (doubtful_frame(source, volume.grid) for source, volume in read if not isinstance(source, Volume))
+    return [each for each in said if each]
 
 
 def _in_rows(volume: Volume) -> Volume:

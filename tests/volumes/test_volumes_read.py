@@ -1,6 +1,7 @@
 """Reading: one meaning of array and affine whatever the format, checked against nibabel and SimpleITK."""
 
 import gzip
+import itertools
 import warnings
 
 import nibabel as nib
@@ -13,6 +14,7 @@ import medwave.volumes
 from medwave.core.errors import GeometryError
 from medwave.core.geometry import RAS_TO_LPS, Grid
 from medwave.volumes import read_labels, read_volume
+from medwave.volumes.nifti import frames_apart_mm
 
 
 def write_with_nibabel(path, data, affine):
@@ -96,6 +98,24 @@ def test_sform_and_qform_are_chosen_as_nibabel_does(tmp_path, sform, qform):
     image.set_sform(GRIDS["las"].affine, sform)
     nib.save(image, tmp_path / "a.nii")
     np.testing.assert_allclose(read_volume(tmp_path / "a.nii").grid.affine, nib.load(tmp_path / "a.nii").affine)
+
+
+@pytest.mark.parametrize("sform", range(5))
+@pytest.mark.parametrize("qform", range(5))
+def test_where_itk_takes_another_frame_the_distance_is_known(tmp_path, sform, qform):
+    image = nib.Nifti1Image(ramp((3, 4, 5)), None)
+    affine = GRIDS["oblique"].affine
+    turned = np.array([[0, 1, 0, 3], [-1, 0, 0, -5], [0, 0, 1, 7], [0, 0, 0, 1]]) @ affine
+    image.set_qform(affine, qform)
+    image.set_sform(turned, sform)
+    nib.save(image, tmp_path / "a.nii")
+    grid, seen = read_volume(tmp_path / "a.nii").grid, sitk.ReadImage(str(tmp_path / "a.nii"))
+    corners = itertools.product((0, 2), (0, 3), (0, 4))
+    apart = [
+        np.linalg.norm(grid.to_mm(voxel) - np.array(seen.TransformIndexToPhysicalPoint(voxel)) * (-1, -1, 1))
+        for voxel in corners
+    ]
+    assert frames_apart_mm(tmp_path / "a.nii") == pytest.approx(max(apart), abs=1e-4)
 
 
 def test_without_sform_and_qform_the_volume_lies_where_itk_sees_it(tmp_path):
