@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from medwave.core.errors import GeometryError, InputError
 from medwave.core.files import StrPath
 from medwave.core.geometry import Grid, Volume
@@ -17,19 +19,23 @@ def check_image(volume: Volume) -> None:
     """Refuse an image that no registration can use.
 
     Raises:
-        InputError: when all values are equal.
-        GeometryError: when it is one voxel thick, or its axes are not at right angles (ITK files cannot say that).
+        InputError: when all values are equal, or one is not finite.
+        GeometryError: when an axis has fewer than three voxels, or its axes are not at right angles (ITK files cannot
+            say that).
     """
-    if min(volume.grid.shape) < 2:
+    if min(volume.grid.shape) < 3:
+        found = "a single slice" if min(volume.grid.shape) == 1 else "two slices"
         raise GeometryError(
-            f"{volume.name}: a 3-D image is needed, this one is a single slice ({volume.grid.describe()}); "
-            "stack its slices to a volume"
+            f"{volume.name}: a 3-D image is needed, this one is {found} ({volume.grid.describe()}); "
+            "stack at least three slices to a volume"
         )
     if not is_orthogonal(volume.grid.affine):
         raise GeometryError(
             f"{volume.name}: the axes of the grid are not at right angles, which ITK's formats cannot express; "
             "resample the image to an unsheared grid first"
         )
+    if not (np.isfinite(volume.data.min()) and np.isfinite(volume.data.max())):
+        raise InputError(f"{volume.name}: image values are finite, some are NaN or infinite; replace them first")
     if volume.data.min() == volume.data.max():
         raise InputError(
             f"{volume.name}: an image with contrast is needed, all voxels are {volume.data.flat[0]}; "

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,6 @@ from medwave.core.provenance import Stage, StageClock
 from medwave.core.threads import limited_threads
 from medwave.engine.affine import AffineResult, align
 from medwave.engine.loops import Loops, loops_for
-from medwave.engine.pyramid import foreground
 from medwave.engine.refine import Progress, Refinement, refine
 from medwave.fields.inversion_kernel import invert_array
 from medwave.fields.kernels import determinants
@@ -37,7 +37,7 @@ from medwave.volumes import (
     read_labels,
     read_volume,
 )
-from medwave.workflows.chains import load_chain
+from medwave.workflows.initial import initial_transform, linear_part
 from medwave.workflows.metric_choice import chosen_metric
 from medwave.workflows.options import RegisterOptions
 from medwave.workflows.pair import WorkingPair, prepare_pair, resample, resample_labels
@@ -188,6 +188,8 @@ def register(
     options = replace(options or RegisterOptions(), **changes)
     clock, warnings = StageClock(on_stage), []
     loops = loops_for(options.device)
+    if weights is not None and not options.deformable:
+        raise InputError("without a deformable part weights start nothing; leave --weights or --no-deformable out")
     start = None if weights is None else _learned_start(weights, options)
     if options.formulation == "wavelet":
         import torch  # noqa: F401  before threads are limited
@@ -202,6 +204,8 @@ def register(
             )
             warnings += _doubtful_frames((fixed, inputs.fixed), (moving, inputs.moving))
             warnings += doubtful_landmarks(terms, inputs.fixed.grid, inputs.moving.grid, options)
+            if options.formulation == "wavelet" and terms:
+                raise InputError("several channels and landmarks need the compositive formulation, not 'wavelet'")
             if inputs.bend is not None and (start is not None or options.formulation == "wavelet"):
                 raise InputError(
                     "an initial transform that bends space takes the place of --weights, and of the compositive "
@@ -213,7 +217,7 @@ def register(
                 warnings.append(f"the linear start may have failed: {linear.reason}")
             matrix = linear.matrix if linear else (np.eye(4) if inputs.start is None else inputs.start)
             if inputs.bend is not None:
-                matrix = _linear_part(inputs.bend, inputs.fixed)
+                matrix = linear_part(inputs.bend, inputs.fixed)
         with clock.stage("prepare"):
             moving_image = _in_rows(inputs.moving)
             pair = prepare_pair(
@@ -281,34 +285,19 @@ def _load(
         _on_same_grid(moving_labels, images[1], "label map"),
         _allowed(mask_fixed, lesion_fixed, images[0]),
         _allowed(mask_moving, lesion_moving, images[1]),
-        *_start(init, images[0], images[1]),
+        *initial_transform(init, images[0], images[1]),
     )
 
 
-def _start(
-    init: StrPath | SpatialTransform | Float64Array | None, fixed: Volume, moving: Volume
-) -> tuple[Float64Array | None, SpatialTransform | None]:
-    """The matrix to start from, or a transform that bends space."""
-    if init is None or isinstance(init, np.ndarray):
-        return init, None
-    transform = load_chain(init, fixed=fixed, moving=moving).transform
-    return (transform.linear, None) if transform.linear is not None else (None, transform)
-
-
-def _linear_part(bend: SpatialTransform, fixed: Volume) -> Float64Array:
-    """The linear part of a transform that bends space, which the refinement leaves as it is.
-
-    A field that holds the linear part too, as those of FSL do, would lose it to smoothing, which is not exact where
-    the field ends: there the map nearest to it inside the subject is taken out.
-    """
-    places = Pullback.through(bend, fixed.grid)
-    if np.allclose(places.matrix[:3, :3], np.eye(3), rtol=0, atol=1e-6):
-        return places.nearest_linear(foreground(np.asarray(fixed.data, dtype=np.float32)))
-    return places.matrix
-
-
 def _volume(source: Source) -> Volume:
-    return source if isinstance(source, Volume) else read_volume(source)
+    if isinstance(source, Volume):
+        return source
+    if not isinstance(source, str | PathLike):
+        raise InputError(
+            f"an image is a file or a medwave.core.geometry.Volume, got {type(source).__name__}; "
+            "Volume(array, Grid(array.shape, affine)) makes one of an array and its 4x4 RAS+ mm affine"
+        )
+    return read_volume(source)
 
 
 def _doubtful_frames(*read: tuple[Source, Volume]) -> list[str]:

@@ -178,7 +178,8 @@ def _figures(result: Registration, images: Mapping[str, npt.NDArray[np.float32]]
         FigureOfMerit("Volume change of the affine", after=float(np.linalg.det(result.matrix[:3, :3]))),
     ]  # fmt: skip
     if result.landmarks is not None:
-        measured, told = result.landmarks, "pulled on the deformation" if result.options.landmark_weight else "held out"
+        measured, pulled = result.landmarks, result.options.deformable and result.options.landmark_weight
+        told = "pulled on the deformation" if pulled else "held out"
         means = (float(d.mean()) for d in (measured.before_mm, measured.affine_mm, measured.after_mm))
         rows.insert(0, FigureOfMerit(
             "Target registration error", *means, unit="mm", better="lower",

@@ -389,3 +389,61 @@ def test_the_force_is_limited_where_that_was_measured_to_help(preset):
     assert taken("curve", (63, 90, 70)) == (factors[1:], twice[1:], {np.inf})
     assert taken("lncc", (63, 90, 70)) == (factors[1:], twice[1:], {np.inf})
     assert taken("lncc", (5, 90, 70)) == (factors[-1:], twice[-1:], {np.inf})
+
+
+@pytest.mark.parametrize(
+    "init",
+    [np.eye(3), np.zeros((4, 4)), np.full((4, 4), np.nan), np.diag([1.0, 1, 1, 2]), [[1, 0], [0, 1]], [["a"]]],
+    ids=["3x3", "zeros", "nan", "last row", "2x2 list", "words"],
+)
+def test_an_initial_matrix_that_is_none_is_refused(pair, init):
+    with pytest.raises(InputError, match="an initial matrix is 4x4, finite and invertible"):
+        medwave.register(pair.fixed, pair.moving, init=init)
+
+
+def test_a_matrix_as_a_list_is_one(pair):
+    lists = np.eye(4).tolist()
+    results = [register(pair, init=init, affine="none", deformable=False) for init in (lists, np.eye(4))]
+    np.testing.assert_array_equal(results[0].warped.data, results[1].warped.data)
+
+
+def test_arrays_without_a_grid_and_values_that_are_none_are_refused(pair):
+    with pytest.raises(InputError, match=r"got ndarray; Volume\(array"):
+        medwave.register(pair.fixed.data, pair.moving)
+    holed = np.array(pair.moving.data)
+    holed[0, 0, 0] = np.nan
+    with pytest.raises(InputError, match="image values are finite"):
+        medwave.register(pair.fixed, Volume(holed, pair.moving.grid, "holed"))
+    thin = Volume(pair.fixed.data[:, :, :2], Grid((*pair.fixed.grid.shape[:2], 2), pair.fixed.grid.affine), "thin")
+    with pytest.raises(GeometryError, match=r"two slices.*at least three"):
+        medwave.register(thin, pair.moving)
+
+
+def test_options_that_say_against_each_other_are_refused_before_the_work(pair):
+    def stop(stage):
+        assert stage == "read", "the work has begun"
+
+    for options in (
+        {"weights": "brain", "deformable": False},
+        {"formulation": "wavelet", "fixed_channels": [pair.fixed], "moving_channels": [pair.moving]},
+    ):
+        with pytest.raises(InputError):
+            medwave.register(pair.fixed, pair.moving, on_stage=stop, **options)
+
+
+def test_a_file_that_itk_sees_elsewhere_is_warned_of(pair, tmp_path):
+    import nibabel as nib
+
+    write_volume(tmp_path / "a.nii", pair.fixed)
+    image = nib.load(tmp_path / "a.nii")
+    turned = image.affine.copy()
+    turned[:3, 3] += 20
+    image.set_sform(turned, 2)
+    nib.save(image, tmp_path / "b.nii")
+    said = [
+        medwave.register(tmp_path / name, pair.moving, affine="none", deformable=False).warnings
+        for name in ("a.nii", "b.nii")
+    ]
+    assert said[0] == ()
+    assert len(said[1]) == 1
+    assert "b.nii: its sform and qform lie up to 34.6 mm apart" in said[1][0]
