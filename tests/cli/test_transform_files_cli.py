@@ -46,6 +46,29 @@ def test_compose_invert_jacobian(medwave, run, tmp_path):
     assert np.abs(read_volume(tmp_path / "log.nii.gz").data).max() < 1e-6  # the quick run's transform is the identity
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("invert", "{run}", "-o", "{run}/transform/composite.h5"),
+        ("compose", "{run}", "{run}/transform/affine.tfm", "-o", "{run}/transform/field.nii.gz"),
+        ("jacobian", "{run}/transform/field.nii.gz", "-o", "{run}/transform/field.nii.gz"),
+        ("convert-transform", "{run}", "--to", "fsl", "-o", "{run}/warped.nii.gz"),
+        ("apply", "{run}", "{other}/warped.nii.gz", "-o", "{run}", "--suffix", ""),
+        ("apply", "{run}", "{other}/field.nii.gz", "-o", "{run}/transform", "--suffix", ""),
+    ],
+)
+def test_no_file_of_the_run_is_replaced(medwave, pair, run, tmp_path, words):
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in ("warped.nii.gz", "field.nii.gz"):
+        (other / name).write_bytes(pair["fixed"].read_bytes())
+    before = {path: path.read_bytes() for path in sorted(run.rglob("*")) if path.is_file()}
+    done = medwave(*(word.format(run=run, other=other) for word in words))
+    assert (done.code, len(done.errors)) == (2, 1)
+    assert "would replace" in done.errors[0]
+    assert {path: path.read_bytes() for path in sorted(run.rglob("*")) if path.is_file()} == before
+
+
 ENDS = ("--fixed", "{fixed}", "--moving", "{moving}")
 
 
