@@ -206,14 +206,15 @@ class _Processes(Generic[T]):
                 number = waiting.pop(0)
                 if on_begin:
                     on_begin(items[number], number)
-                connection.send(items[number])
+                with contextlib.suppress(OSError):  # it died before; to read from it tells so
+                    connection.send(items[number])
                 running[connection], began[number] = number, time.monotonic()
             for ready in wait(list(running)):
                 connection = ready  # type: ignore[assignment]
                 number = running.pop(connection)
                 try:
                     yield number, connection.recv()
-                except EOFError:
+                except (EOFError, OSError):  # reset: it died before it read its item
                     yield number, self._lost(connection, items[number], time.monotonic() - began[number])
 
     def _free(self, running: dict[Connection, int], wanted: int) -> list[Connection]:
