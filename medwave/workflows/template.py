@@ -4,8 +4,8 @@ At first all images are aligned linearly to the one of middle size, and averaged
 often as asked, all are registered to the template, and a new one is made (:mod:`medwave.workflows.template_average`).
 
 ``DIR/template.nii.gz`` is the last one; ``DIR/iterations/N`` has each with its measures. ``DIR/index.html`` shows them,
-``failed.csv`` lists the images that could not be used: one that fails is left out from there on. Repeated, the job goes
-on where it was stopped: each step notes hashes of what it was made from. Removing ``DIR/iterations`` begins anew.
+``failed.csv`` lists the images that could not be used: one that fails is left out from there on. Repeated, the job tries
+it again, and goes on where it was stopped: each step notes hashes of what it was made from. Removing ``DIR/iterations`` begins anew.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ def _iteration(
     work = Alignments(place, target, each, starts)
     asked = {"runs": [work.request(image) for image in images], "sharpen": options.sharpen, "spacing": options.spacing}
     known = _read_record(place / RECORD, asked)
-    if known is None or not (place / TEMPLATE).is_file():
+    if known is None or known["failed"] or not (place / TEMPLATE).is_file():
         with result_folder(place, RUNS):
             (place / RECORD).unlink(missing_ok=True)
             outcomes = run_items(images, work, jobs=jobs, threads=each.threads, on_outcome=on_outcome)
@@ -197,7 +197,8 @@ def _iteration(
                 "change": found.change, "spread": found.spread,
             }  # fmt: skip
             write_json(place / RECORD, known)
-    shutil.rmtree(place / RUNS, ignore_errors=True)  # the fields are large, and their work is done
+    if not known["failed"]:  # else a repeat merges them anew, with what failed
+        shutil.rmtree(place / RUNS, ignore_errors=True)  # the fields are large, and their work is done
     return known
 
 

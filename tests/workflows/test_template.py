@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import phantom
@@ -15,9 +16,10 @@ from medwave.core.errors import InputError, OutputError
 from medwave.core.geometry import Volume
 from medwave.fields.middle import to_common_world
 from medwave.volumes import FieldStep, read_volume, write_volume
+from medwave.workflows.batch import BEFORE, DONE
 from medwave.workflows.options_cohort import TemplateOptions
 from medwave.workflows.register import register
-from medwave.workflows.template import build_template
+from medwave.workflows.template import Alignments, build_template
 from medwave.workflows.template_average import Moved, shape_update
 from medwave.workflows.template_images import look_at
 
@@ -193,6 +195,26 @@ def test_an_image_that_fails_is_listed_and_left_out(made, cohort, tmp_path):
     assert set(json.loads((tmp_path / "out/run.json").read_text())["failed"]) == {"absent", "broken"}
     with pytest.raises(InputError, match=r"2 or more images, 1 can be used, 2 failed: .*absent"):
         build_template([paths[0], absent, broken], tmp_path / "none", options=QUICK)
+
+
+def test_an_image_whose_process_died_is_tried_again(cohort, tmp_path, monkeypatch):
+    options = replace(QUICK, deformable=False, iterations=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Alignments, "_deform", die_of_b)
+        first = build_template([cohort], tmp_path, options=options)
+    assert list(first.failed) == ["b"]
+    told = []
+    again = build_template([cohort], tmp_path, options=options, on_outcome=lambda o, _: told.append(o.status))
+    assert again.failed == {}
+    assert [one["images"] for one in again.iterations] == [3, 3]
+    assert sorted(told) == [BEFORE, BEFORE, DONE]  # of the second iteration; the others are not registered again
+    assert not list(tmp_path.glob("iterations/*/runs"))
+
+
+def die_of_b(self, item, folder, deform=Alignments._deform):
+    if item.name == "b":
+        raise MemoryError
+    return deform(self, item, folder)
 
 
 def test_an_image_that_is_like_none_of_the_others_is_left_out(cohort, tmp_path):
