@@ -69,7 +69,7 @@ class Alignments:
         folder: of the iteration.
         target: the image or the template to register to.
         options: of the registrations.
-        starts: digest -> matrix to start from; empty in the first iteration, which is linear.
+        starts: name -> matrix to start from; empty in the first iteration, which is linear.
     """
 
     folder: Path
@@ -84,8 +84,8 @@ class Alignments:
         """What is asked for an image, as plain values."""
         asked = {name: value for name, value in asdict(self.options).items() if name != "threads"}
         plain = {
-            "image": item.digest, "target": fingerprint(self.target), "options": asked,
-            "start": self.starts.get(item.digest),
+            "name": item.name, "image": item.digest, "target": fingerprint(self.target), "options": asked,
+            "start": self.starts.get(item.name),
         }  # fmt: skip
         return dict(json.loads(json_text(plain)))
 
@@ -111,7 +111,7 @@ class Alignments:
     def _deform(self, item: TemplateImage, folder: Path) -> Record:
         from medwave.workflows.register import register
 
-        start = np.array(self.starts[item.digest])
+        start = np.array(self.starts[item.name])
         result = register(self.target, item.path, init=start, options=self.options)
         write_field(folder / FIELD, result.displacement_voxels, result.fixed.grid)
         if result.affine is None:
@@ -205,7 +205,7 @@ def _iteration(
 def _merge(
     place: Path, target: Path, done: Sequence[Outcome[TemplateImage]], deformed: bool, options: TemplateOptions
 ) -> tuple[Average, dict[str, list[list[float]]]]:
-    """The new template, and digest -> matrix from its world to each image's."""
+    """The new template, and name -> matrix from its world to each image's."""
     moved = [
         Moved(o.item, np.array(o.run["matrix"]), _FieldFile(place / RUNS / o.item.name / FIELD) if deformed else None)
         for o in done
@@ -213,12 +213,12 @@ def _merge(
     last = read_volume(target)
     middle = np.mean([_center(one) for one in moved], axis=0)
     home = to_common_world([one.matrix for one in moved], middle)
-    homes = {one.image.digest: (one.matrix @ home).tolist() for one in moved}
+    homes = {one.image.name: (one.matrix @ home).tolist() for one in moved}
     if deformed:
         grid = last.grid
     else:
         grid = template_grid(
-            [one.image for one in moved], [np.array(homes[one.image.digest]) for one in moved], options.spacing
+            [one.image for one in moved], [np.array(homes[one.image.name]) for one in moved], options.spacing
         )
     step = shape_update(moved, home, last.grid if deformed else None, grid)
     return average(moved, step, sharpen=options.sharpen, last=last if deformed else None, name=TEMPLATE), homes

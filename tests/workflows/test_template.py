@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import numpy as np
 import phantom
 import pytest
 
+from medwave.core import provenance
 from medwave.core.errors import InputError, OutputError
 from medwave.core.geometry import Volume
 from medwave.fields.middle import to_common_world
@@ -105,6 +107,20 @@ def test_the_template_of_copies_of_one_image_is_that_image(cohort, tmp_path):
     np.testing.assert_allclose(found.template.data, image.data, atol=0.01 * image.data.max())
     assert found.iterations[-1]["spread"] < 1e-3
     assert found.failed == {}
+
+
+def test_images_that_only_their_folders_tell_apart_start_from_matrices_of_their_own(cohort, tmp_path, monkeypatch):
+    monkeypatch.setattr(provenance, "LARGEST_HASHED_BYTES", 0)  # larger ones are told apart by name, size and time
+    paths = [tmp_path / name / "t1.nii" for name in "ab"]
+    for path in paths:
+        path.parent.mkdir()
+        write_volume(path, read_volume(cohort / f"{path.parent.name}.nii.gz"))
+        os.utime(path, (1e9, 1e9))
+    options = replace(QUICK, affine="rigid", deformable=False, iterations=1)
+    build_template(paths, tmp_path / "out", options=options)
+    starts = json.loads((tmp_path / "out/iterations/0/iteration.json").read_text())["starts"]
+    assert sorted(starts) == ["t1", "t1-2"]
+    assert starts["t1"] != starts["t1-2"]
 
 
 def test_the_mean_way_to_the_images_is_short(cohort, tmp_path):
