@@ -44,6 +44,7 @@ def register(
 ) -> None:
     """Register MOVING to FIXED: affine, then deformable; writes images, ITK transforms and a report."""
     from medwave.core.memory import freed_memory_kept
+    from medwave.core.provenance import check_unchanged, seen
     from medwave.workflows.register import register as run
     from medwave.workflows.run_folder import keep_inputs, result_folder
 
@@ -62,12 +63,14 @@ def register(
     hashed = given | {f"{side}_{n}": path for side, paths in sides.items() for n, path in enumerate(paths, start=1)}
     with progress() as (on_stage, on_progress), result_folder(output, "transform"), freed_memory_kept():
         keep_inputs(output, hashed.values())
+        inputs = seen(hashed)
         result = run(
             **given, fixed_channels=sides["fixed_channel"], moving_channels=sides["moving_channel"],
             channel_weights=channel_weights, options=options, on_stage=on_stage, on_progress=on_progress,
         )  # fmt: skip
+        check_unchanged(inputs)
         on_stage("write")
-        report = result.save(output, inputs=hashed, command_line=command_line())
+        report = result.save(output, inputs=inputs, command_line=command_line())
     for warning in result.warnings:
         typer.echo(f"warning: {warning}", err=True)
     typer.echo(f"report: {report}")

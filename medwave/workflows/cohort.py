@@ -19,7 +19,7 @@ from medwave.core.errors import MedwaveError
 from medwave.core.files import StrPath, json_text, sweep_partial
 from medwave.core.locks import only_run_in
 from medwave.core.memory import freed_memory_kept
-from medwave.core.provenance import fingerprint
+from medwave.core.provenance import check_unchanged, seen
 from medwave.scale import Workers
 from medwave.workflows.batch import FAILED, BatchProgress, Outcome, run_items, threads_each, write_table
 from medwave.workflows.bids import link_results, write_dataset
@@ -34,11 +34,11 @@ PREVIEW = "preview.jpg"
 _PROCESS_BYTES, _BYTES_PER_VOXEL, _USUAL_VOXELS = 500_000_000, 60, 256**3
 
 
-def pair_request(files: Mapping[str, StrPath], options: RegisterOptions) -> dict[str, Any]:
+def pair_request(inputs: Mapping[str, Mapping[str, str]], options: RegisterOptions) -> dict[str, Any]:
     """What a registration was asked for, as plain values: hashes of its inputs, and the options that shape it."""
     asked = {name: value for name, value in asdict(options).items() if name != "threads"}
-    seen = {role: fingerprint(path) for role, path in files.items()}
-    return dict(json.loads(json_text({**seen, "options": asked})))
+    hashes = {role: {key: entry[key] for key in entry if key != "path"} for role, entry in inputs.items()}
+    return dict(json.loads(json_text({**hashes, "options": asked})))
 
 
 def register_arguments(files: Mapping[str, StrPath]) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def complete_run(folder: Path, files: Mapping[str, StrPath], options: RegisterOp
     """The record of a complete run that was asked the same, or None."""
     try:
         run = json.loads((folder / MARK).read_text(encoding="utf-8"))
-        return run if run["request"] == pair_request(files, options) else None
+        return run if run["request"] == pair_request(seen(files), options) else None
     except (OSError, ValueError, KeyError, TypeError, MedwaveError):
         return None
 
@@ -81,13 +81,14 @@ class Registrations:
         from medwave.workflows.register import register
 
         folder, files = self.folder / item.name, self.files(item)
+        inputs = seen(files)
         result = register(**register_arguments(files), options=self.options)
-        asked = pair_request(files, self.options)
+        check_unchanged(inputs)
+        asked = pair_request(inputs, self.options)
         with result_folder(folder, "transform"):
             sweep_partial(folder)
             (folder / MARK).unlink(missing_ok=True)
             write_preview(folder / PREVIEW, result.fixed, result.warped.data)
-            inputs = {role: str(path) for role, path in files.items()}
             result.save(folder, inputs=inputs, command_line=self.command_line, request=asked)
         return dict(json.loads((folder / MARK).read_text(encoding="utf-8")))
 

@@ -4,8 +4,9 @@ At first all images are aligned linearly to the one of middle size, and averaged
 often as asked, all are registered to the template, and a new one is made (:mod:`medwave.workflows.template_average`).
 
 ``DIR/template.nii.gz`` is the last one; ``DIR/iterations/N`` has each with its measures. ``DIR/index.html`` shows them,
-``failed.csv`` lists the images that could not be used: one that fails is left out from there on. Repeated, the job tries
-it again, and goes on where it was stopped: each step notes hashes of what it was made from. Removing ``DIR/iterations`` begins anew.
+``failed.csv`` lists the images that could not be used: one that fails is left out from there on. Repeated, the job
+tries it again, and goes on where it was stopped: each step notes hashes of what it was made from. Removing
+``DIR/iterations`` begins anew.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from medwave.core.errors import InputError, MedwaveError, OutputError
 from medwave.core.files import StrPath, json_text, sweep_partial, write_json
 from medwave.core.geometry import Volume
 from medwave.core.locks import only_run_in
-from medwave.core.provenance import fingerprint, versions
+from medwave.core.provenance import check_unchanged, fingerprint, versions
 from medwave.core.threads import limited_threads
 from medwave.engine.affine import AffineResult, align
 from medwave.fields.middle import to_common_world
@@ -97,6 +98,7 @@ class Alignments:
         with result_folder(folder):
             (folder / MARK).unlink(missing_ok=True)
             found = self._deform(item, folder) if self.starts else self._align(item)
+            check_unchanged({item.name: {"path": item.path, "sha256": item.digest}})
             record = {"request": self.request(item), **found}
             write_json(folder / MARK, record)
         return record

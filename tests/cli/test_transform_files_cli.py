@@ -8,6 +8,7 @@ import pytest
 from cli_cases import QUICK, listing
 
 from medwave.volumes import read_transform, read_volume
+from medwave.workflows.register import register
 
 
 @pytest.mark.parametrize("command", ["convert-transform", "compose", "invert", "jacobian"])
@@ -94,6 +95,22 @@ def test_what_cannot_be_is_one_line(medwave, pair, run, tmp_path, monkeypatch, w
     assert len(done.errors) == 1
     assert said in done.errors[0]
     assert listing(tmp_path) == before
+
+
+def test_register_writes_nothing_of_an_input_that_changes_meanwhile(medwave, pair, tmp_path, monkeypatch):
+    moving = tmp_path / "moving.nii.gz"
+    moving.write_bytes(pair["moving"].read_bytes())
+
+    def replacing(*images, **arguments):
+        result = register(*images, **arguments)
+        moving.write_bytes(pair["fixed"].read_bytes())
+        return result
+
+    monkeypatch.setattr("medwave.workflows.register.register", replacing)
+    done = medwave("register", pair["fixed"], moving, "-o", tmp_path / "out", *QUICK)
+    assert (done.code, len(done.errors)) == (2, 1)
+    assert f"{moving}: changed while it was worked on" in done.errors[0]
+    assert not (tmp_path / "out").exists()
 
 
 def test_register_takes_channels_and_landmarks(medwave, pair, tmp_path):

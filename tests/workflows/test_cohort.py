@@ -22,6 +22,7 @@ from medwave.workflows.cohort import register_arguments, register_cohort
 from medwave.workflows.cohort_index import RULES, measures, stand_out
 from medwave.workflows.cohort_items import cohort_pairs
 from medwave.workflows.options_cohort import CohortOptions
+from medwave.workflows.register import register
 
 GRID = Grid((20, 22, 18), np.array([[-4.0, 0, 0, 40], [0, 4, 0, -42], [0, 0, 4, -34], [0, 0, 0, 1]]))
 QUICK = CohortOptions(affine="none", deformable=False, threads=1)
@@ -68,6 +69,24 @@ def test_failures_are_listed_and_the_same_question_is_not_asked_twice(tmp_path):
     assert statuses(register_cohort(items, tmp_path / "out", options=QUICK)) == [DONE, BEFORE, DONE]
     other = CohortOptions(affine="none", deformable=False, threads=2, metric="mi")
     assert statuses(register_cohort(items[:1], tmp_path / "out", options=other)) == [DONE]
+
+
+def test_an_image_that_is_replaced_meanwhile_is_registered_again(tmp_path, monkeypatch):
+    folder = write_cohort(tmp_path, 2)
+    items = cohort_pairs(folder / "pairs.csv")
+
+    def replacing(*images, **arguments):
+        result = register(*images, **arguments)
+        write_volume(folder / "b0.nii.gz", ball(5))
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr("medwave.workflows.register.register", replacing)
+        first, second = register_cohort(items, tmp_path / "out", options=QUICK)
+    assert (first.status, second.status) == (FAILED, DONE)
+    assert "b0.nii.gz: changed while it was worked on; run again" in first.error
+    assert not (tmp_path / "out/runs/b1_to_b0/run.json").exists()
+    assert statuses(register_cohort(items, tmp_path / "out", options=QUICK)) == [DONE, BEFORE]
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path):

@@ -227,6 +227,22 @@ def test_an_image_whose_process_died_is_tried_again(cohort, tmp_path, monkeypatc
     assert not list(tmp_path.glob("iterations/*/runs"))
 
 
+def test_an_image_that_is_replaced_meanwhile_is_left_out(cohort, tmp_path, monkeypatch):
+    paths = [tmp_path / f"{name}.nii.gz" for name in "abc"]
+    for path in paths:
+        path.write_bytes((cohort / path.name).read_bytes())
+
+    def replacing(self, item, align=Alignments._align):
+        (tmp_path / "b.nii.gz").write_bytes((cohort / "a.nii.gz").read_bytes())
+        return align(self, item)
+
+    monkeypatch.setattr(Alignments, "_align", replacing)
+    options = replace(QUICK, deformable=False, iterations=1)
+    found = build_template(paths, tmp_path / "out", options=options)
+    assert "changed while it was worked on" in found.failed["b"][1]
+    assert sorted(json.loads((tmp_path / "out/run.json").read_text())["inputs"]) == ["a", "c"]
+
+
 def die_of_b(self, item, folder, deform=Alignments._deform):
     if item.name == "b":
         raise MemoryError
