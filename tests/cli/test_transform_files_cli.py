@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from cli_cases import QUICK, listing
 
+from medwave.core.locks import only_run_in
 from medwave.volumes import read_transform, read_volume
 from medwave.workflows.register import register
 
@@ -111,6 +112,16 @@ def test_register_writes_nothing_of_an_input_that_changes_meanwhile(medwave, pai
     assert (done.code, len(done.errors)) == (2, 1)
     assert f"{moving}: changed while it was worked on" in done.errors[0]
     assert not (tmp_path / "out").exists()
+
+
+def test_two_registrations_do_not_share_a_folder(medwave, pair, run):
+    before = listing(run)
+    with only_run_in(run):
+        done = medwave("register", pair["fixed"], pair["moving"], "-o", run, *QUICK)
+    assert done.code == 2
+    assert "is working in this folder" in done.errors[0]
+    assert listing(run) == before
+    assert medwave("register", pair["fixed"], pair["moving"], "-o", run, *QUICK).code == 0
 
 
 def test_register_takes_channels_and_landmarks(medwave, pair, tmp_path):
