@@ -98,13 +98,13 @@ def write_dataset(folder: Path, *, source: Path, command_line: str) -> None:
 
 
 def link_results(
-    folder: Path, run: Path, fixed: BidsName | None, moving: BidsName, target: str, sources: Mapping[str, str]
+    folder: Path, run: Path | None, fixed: BidsName | None, moving: BidsName, target: str, sources: Mapping[str, str]
 ) -> list[Path]:
-    """Give the results of a run their names in a derivative dataset.
+    """Give the results of a run their names in a derivative dataset; names of results that it lacks are removed.
 
     Args:
         folder: of the dataset.
-        run: folder that ``medwave register`` wrote.
+        run: folder that ``medwave register`` wrote; None when it failed, and has no results.
         fixed: name of the fixed image; None when it is a template.
         moving: name of the moving image.
         target: label of the template, or of the fixed image.
@@ -114,7 +114,6 @@ def link_results(
         raise InputError(f"{target}: the label of a space in BIDS has letters and digits only; give --bids-space")
     here = moving.suffix if fixed is None else moving.label
     place = folder / moving.folder
-    place.mkdir(parents=True, exist_ok=True)
     there = {"from": here, "to": target, "mode": "image"}
     back = {"from": target, "to": here, "mode": "image"}
     plan = {
@@ -126,10 +125,13 @@ def link_results(
     }
     made = []
     for name, wanted in plan.items():
-        if not (run / name).is_file():
+        side = place / f"{wanted.split('.')[0]}.json"
+        if run is None or not (run / name).is_file():
+            for old in (place / wanted, side):
+                old.unlink(missing_ok=True)
             continue
+        place.mkdir(parents=True, exist_ok=True)
         _link(run / name, place / wanted)
-        side = (place / wanted).with_name(wanted.split(".")[0] + ".json")
         write_json(side, _sidecar(name, target, sources))
         made += [place / wanted, side]
     return made

@@ -144,8 +144,7 @@ def register_cohort(
         if bids_source is not None:
             write_dataset(folder, source=Path(bids_source), command_line=command_line)
             for outcome in outcomes:
-                if outcome.status != FAILED:
-                    _link(folder, outcome.item, space)
+                _link(folder, outcome, space)
         _write_overview(folder, outcomes, options, command_line)
     return outcomes
 
@@ -168,7 +167,8 @@ def registration_bytes(item: PairItem) -> int:
     return _PROCESS_BYTES + _BYTES_PER_VOXEL * voxels
 
 
-def _link(folder: Path, item: PairItem, space: str | None) -> None:
+def _link(folder: Path, outcome: Outcome[PairItem], space: str | None) -> None:
+    item = outcome.item
     if item.bids is None:
         return
     fixed, moving = item.bids
@@ -176,7 +176,8 @@ def _link(folder: Path, item: PairItem, space: str | None) -> None:
         "".join(c for c in stem(item.files["fixed"]) if c.isascii() and c.isalnum()) if fixed is None else fixed.label
     )
     sources = {role: str(item.files[role]) for role in ("fixed", "moving")}
-    link_results(folder, folder / RUNS / item.name, fixed, moving, space or label, sources)
+    run = None if outcome.status == FAILED else folder / RUNS / item.name
+    link_results(folder, run, fixed, moving, space or label, sources)
 
 
 def _write_overview(

@@ -147,13 +147,37 @@ def test_a_run_that_is_killed_twice_gives_the_files_of_one_that_is_not(tmp_path,
     assert compare.differences(whole / "out", killed / "out") == ["runs/b1_to_b0/warped.nii.gz"]  # it can tell
 
 
-def test_a_bids_dataset_gives_a_derivative_that_others_read(tmp_path):
-    source = tmp_path / "raw"
-    for number in (1, 2):
+def write_bids(source, count):
+    for number in range(1, count + 1):
         folder = source / f"sub-0{number}" / "anat"
         folder.mkdir(parents=True)
         write_volume(folder / f"sub-0{number}_T1w.nii.gz", ball(number))
     (source / "dataset_description.json").write_text('{"Name": "balls", "BIDSVersion": "1.8.0"}')
+    return source
+
+
+def test_a_repeated_bids_cohort_leaves_no_older_results(tmp_path):
+    source, template = write_bids(tmp_path / "raw", 2), tmp_path / "template.nii.gz"
+    write_volume(template, ball(0))
+    write_volume(tmp_path / "labels.nii.gz", Volume((np.asarray(ball(0).data) > 50).astype(np.uint8), GRID))
+    (source / "sub-01/anat/sub-01_dseg.nii.gz").write_bytes((tmp_path / "labels.nii.gz").read_bytes())
+
+    def names(**labels):
+        items = cohort_pairs(source, template=template, **labels)
+        register_cohort(items, tmp_path / "out", options=QUICK, bids_source=source, space="Ball")
+        return {path.name for path in (tmp_path / "out").glob("sub-0*/anat/*")}
+
+    first = names(template_labels=tmp_path / "labels.nii.gz")
+    labels = {"sub-01_space-Ball_desc-warped_dseg.nii.gz", "sub-01_space-Ball_desc-warped_dseg.json"}
+    assert labels < first
+    write_volume(template, ball(3))  # another one, without labels
+    assert names() == first - labels
+    (source / "sub-02/anat/sub-02_T1w.nii.gz").write_bytes(b"no image")
+    assert names() == {name for name in first - labels if name.startswith("sub-01")}
+
+
+def test_a_bids_dataset_gives_a_derivative_that_others_read(tmp_path):
+    source = write_bids(tmp_path / "raw", 2)
     write_volume(tmp_path / "template.nii.gz", ball(0))
     items = cohort_pairs(source, template=tmp_path / "template.nii.gz")
     out = tmp_path / "out"
