@@ -22,7 +22,7 @@ from medwave.core.memory import freed_memory_kept
 from medwave.core.provenance import check_unchanged, seen
 from medwave.scale import Workers
 from medwave.workflows.batch import FAILED, BatchProgress, Outcome, run_items, threads_each, write_table
-from medwave.workflows.bids import link_results, write_dataset
+from medwave.workflows.bids import check_label, link_results, write_dataset
 from medwave.workflows.cohort_index import SUMMARY_COLUMNS, cohort_rows, summary_row
 from medwave.workflows.cohort_items import CHANNELS, SIDES, PairItem, stem
 from medwave.workflows.options import RegisterOptions
@@ -120,9 +120,13 @@ def register_cohort(
 
     Raises:
         MissingFileError: when there are no such weights.
+        InputError: when a name of BIDS cannot have the label of the template.
         OutputError: when the folder or a table cannot be written, or another run works in the folder.
     """
     options = options or CohortOptions()
+    if bids_source is not None:
+        for item in items:
+            check_label(_label(item, space))
     if weights is not None:
         from medwave.models.weights import weight_file  # torch takes a second to import
 
@@ -172,12 +176,16 @@ def _link(folder: Path, outcome: Outcome[PairItem], space: str | None) -> None:
     if item.bids is None:
         return
     fixed, moving = item.bids
-    label = (
-        "".join(c for c in stem(item.files["fixed"]) if c.isascii() and c.isalnum()) if fixed is None else fixed.label
-    )
     sources = {role: str(item.files[role]) for role in ("fixed", "moving")}
     run = None if outcome.status == FAILED else folder / RUNS / item.name
-    link_results(folder, run, fixed, moving, space or label, sources)
+    link_results(folder, run, fixed, moving, _label(item, space), sources)
+
+
+def _label(item: PairItem, space: str | None) -> str:
+    """What names of BIDS call the fixed image: it itself, or the space of a template."""
+    if item.bids is not None and item.bids[0] is not None:
+        return item.bids[0].label
+    return space or "".join(c for c in stem(item.files["fixed"]) if c.isascii() and c.isalnum())
 
 
 def _write_overview(

@@ -156,6 +156,23 @@ def write_bids(source, count):
     return source
 
 
+@pytest.mark.parametrize(("name", "space"), [("t.nii.gz", "MNI152_2mm"), ("_.nii.gz", None)])
+def test_a_label_that_bids_does_not_know_is_refused_before_the_work(tmp_path, name, space):
+    source = write_bids(tmp_path / "raw", 1)
+    write_volume(tmp_path / name, ball(0))
+    items = cohort_pairs(source, template=tmp_path / name)
+    with pytest.raises(InputError, match=r"letters and digits only, got '(MNI152_2mm)?'; give --bids-space"):
+        register_cohort(items, tmp_path / "out", options=QUICK, bids_source=source, space=space)
+    assert not (tmp_path / "out").exists()
+
+
+def test_images_of_a_dataset_have_labels_of_their_own(tmp_path):
+    source = write_bids(tmp_path / "raw", 3)
+    items = cohort_pairs(source, all_pairs=True)
+    register_cohort(items, tmp_path / "out", options=QUICK, bids_source=source, space="MNI")
+    assert len(list((tmp_path / "out").glob("sub-01/anat/*desc-warped_T1w.nii.gz"))) == 2
+
+
 def test_a_repeated_bids_cohort_leaves_no_older_results(tmp_path):
     source, template = write_bids(tmp_path / "raw", 2), tmp_path / "template.nii.gz"
     write_volume(template, ball(0))
