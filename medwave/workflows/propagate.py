@@ -21,7 +21,7 @@ from medwave.core.provenance import StageClock, check_unchanged, seen, versions
 from medwave.core.threads import limited_threads
 from medwave.engine.label_fusion import fuse_labels
 from medwave.volumes import read_labels, read_volume, write_volume
-from medwave.workflows.batch import FAILED, BatchProgress, Outcome
+from medwave.workflows.batch import FAILED, BatchProgress, Outcome, own_names
 from medwave.workflows.cohort import RUNS, register_cohort
 from medwave.workflows.cohort_items import PairItem, Subject, cohort_subjects
 from medwave.workflows.options_cohort import PropagateOptions
@@ -59,7 +59,7 @@ def propagate_labels(
 
     Args:
         target: image to label.
-        atlases: images with label maps, such as :func:`atlases_of` gives.
+        atlases: images with label maps, such as :func:`atlases_of` gives; a name that comes again gets a number.
         output: folder for the results; made when absent.
         options: of the registrations and of the fusion.
         command_line: the command that repeats the run.
@@ -69,12 +69,13 @@ def propagate_labels(
         The path of the label map.
 
     Raises:
-        InputError: when there is no atlas, or one could not be registered.
+        InputError: when there is no atlas, or one could not be registered, or changed meanwhile.
     """
     options, clock = options or PropagateOptions(), StageClock()
     if not atlases:
         raise InputError("labels come from atlases: name at least one image with its label map")
-    items = [_item(Path(target), atlas) for atlas in atlases]
+    names = own_names(atlas.name for atlas in atlases)
+    items = [_item(Path(target), atlas, name) for atlas, name in zip(atlases, names, strict=True)]
     inputs = seen(_inputs(Path(target), items))
     with result_folder(output) as folder, limited_threads(options.threads):
         (folder / MARK).unlink(missing_ok=True)
@@ -92,10 +93,10 @@ def propagate_labels(
     return folder / LABELS
 
 
-def _item(target: Path, atlas: Subject) -> PairItem:
+def _item(target: Path, atlas: Subject, name: str) -> PairItem:
     if atlas.labels is None:
         raise InputError(f"{atlas.image}: an atlas is an image with a label map; name its label map")
-    return PairItem(atlas.name, {"fixed": target, "moving": atlas.image, "moving_labels": atlas.labels})
+    return PairItem(name, {"fixed": target, "moving": atlas.image, "moving_labels": atlas.labels})
 
 
 def _inputs(target: Path, items: Sequence[PairItem]) -> dict[str, Path]:
