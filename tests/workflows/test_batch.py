@@ -98,6 +98,10 @@ def test_tables(tmp_path):
     assert read_table(path, ("fixed",), ("fixed", "moving", "name")) == [
         (2, {"fixed": "f.nii", "moving": "m.nii", "name": ""})
     ]
+    path.write_text("fixed, moving ,name\t\nf.nii,m.nii,a\n", encoding="utf-8")
+    assert read_table(path, ("fixed",), ("fixed", "moving", "name")) == [
+        (2, {"fixed": "f.nii", "moving": "m.nii", "name": "a"})
+    ]
     with pytest.raises(InputError, match="a column fixed and a column gold"):
         read_table(path, ("fixed", "gold"), ("fixed", "gold"))
     path.write_text("fixed,moving\n,m.nii\n", encoding="utf-8")
