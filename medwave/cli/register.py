@@ -43,7 +43,9 @@ def register(
     options: RegisterOptions,
 ) -> None:
     """Register MOVING to FIXED: affine, then deformable; writes images, ITK transforms and a report."""
+    from medwave.core.locks import only_run_in
     from medwave.core.memory import freed_memory_kept
+    from medwave.core.provenance import check_unchanged, seen
     from medwave.workflows.register import register as run
     from medwave.workflows.run_folder import keep_inputs, result_folder
 
@@ -60,14 +62,21 @@ def register(
         given["weights"] = weight_file(weights)
     sides = {"fixed_channel": fixed_channels or [], "moving_channel": moving_channels or []}
     hashed = given | {f"{side}_{n}": path for side, paths in sides.items() for n, path in enumerate(paths, start=1)}
-    with progress() as (on_stage, on_progress), result_folder(output, "transform"), freed_memory_kept():
+    with (
+        progress() as (on_stage, on_progress),
+        result_folder(output, "transform"),
+        only_run_in(output),
+        freed_memory_kept(),
+    ):
         keep_inputs(output, hashed.values())
+        inputs = seen(hashed)
         result = run(
             **given, fixed_channels=sides["fixed_channel"], moving_channels=sides["moving_channel"],
             channel_weights=channel_weights, options=options, on_stage=on_stage, on_progress=on_progress,
         )  # fmt: skip
+        check_unchanged(inputs)
         on_stage("write")
-        report = result.save(output, inputs=hashed, command_line=command_line())
+        report = result.save(output, inputs=inputs, command_line=command_line())
     for warning in result.warnings:
         typer.echo(f"warning: {warning}", err=True)
     typer.echo(f"report: {report}")
@@ -76,10 +85,11 @@ def register(
 @with_options(RegisterOptions)
 def demo_brains(output: OUTPUT = Path("medwave-demo"), *, options: RegisterOptions) -> None:
     """Register a brain to itself under a known transform and state the true error in mm."""
+    from medwave.core.locks import only_run_in
     from medwave.workflows.demo import demo_brains as run
     from medwave.workflows.run_folder import result_folder
 
-    with progress() as (on_stage, on_progress), result_folder(output, "transform", "sample"):
+    with progress() as (on_stage, on_progress), result_folder(output, "transform", "sample"), only_run_in(output):
         report, before, after = run(
             output, options=options, command_line=command_line(), on_stage=on_stage, on_progress=on_progress
         )

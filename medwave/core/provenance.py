@@ -10,11 +10,13 @@ import re
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
+from medwave.core.errors import InputError
 from medwave.core.files import StrPath
 
 LARGEST_HASHED_BYTES = 1 << 30
@@ -102,6 +104,29 @@ def fingerprint(path: StrPath) -> dict[str, str]:
     for name, size, changed in _listing(root):
         digest.update(f"{name}\0{size}\0{changed}\n".encode())
     return {"sha256": digest.hexdigest(), "of": "names, sizes and times of change"}
+
+
+def seen(files: Mapping[str, StrPath]) -> dict[str, dict[str, str]]:
+    """What ``run.json`` notes of inputs by role: path and fingerprint, taken before they are read."""
+    return {role: {"path": str(path), **_fingerprint_if_readable(path)} for role, path in files.items()}
+
+
+def check_unchanged(inputs: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse inputs that are no longer what :func:`seen` told: the work may have read either.
+
+    Raises:
+        InputError: naming the file.
+    """
+    for entry in inputs.values():
+        if _fingerprint_if_readable(entry["path"]).get("sha256") != entry.get("sha256"):
+            raise InputError(f"{entry['path']}: changed while it was worked on; run again and leave it alone meanwhile")
+
+
+def _fingerprint_if_readable(path: StrPath) -> dict[str, str]:
+    try:
+        return fingerprint(path)
+    except OSError:  # whoever reads it tells why it cannot be read
+        return {}
 
 
 def _listing(root: Path) -> Iterator[tuple[str, int, int]]:

@@ -41,7 +41,7 @@ from medwave.volumes import (
 from medwave.volumes.series import is_series
 from medwave.workflows.options import DIRECTIONS, ApplyOptions
 from medwave.workflows.pullback import Pullback
-from medwave.workflows.run_folder import RunFolder, result_folder
+from medwave.workflows.run_folder import RunFolder, files_behind, result_folder
 
 if TYPE_CHECKING:
     from medwave.workflows.register import Registration
@@ -126,7 +126,8 @@ def apply_to_files(
     An image may be a series: a 4-D NIfTI file, of which each volume is moved, one at a time.
 
     Args:
-        output: folder for the results, made when absent. An older result of the same name is replaced, an input never.
+        output: folder for the results, made when absent. An older result of the same name is replaced, an input or a
+            file of the run never.
         suffix: put after the name of each input; ``_to-fixed``, ``_to-moving`` or ``_moved`` when left out. Volumes
             become ``.nii.gz``, points ``.csv``.
         on_file: told each input when its turn comes.
@@ -148,8 +149,7 @@ def apply_to_files(
     folder = Path(output)
     targets = [folder / _result_name(path, ending, ".nii.gz") for path in (*images, *labels)]
     targets += [folder / _result_name(path, ending, ".csv") for path in points]
-    others = [Path(path) for path in (reference, *_many(transform)) if path is not None]
-    _refuse_collisions(inputs, targets, others)
+    _refuse_collisions(inputs, targets, files_behind(reference, *_many(transform)))
     kinds = ["image"] * len(images) + ["labels"] * len(labels) + ["points"] * len(points)
     with result_folder(folder), contextlib.ExitStack() as all_or_none:
         for kind, source, target in zip(kinds, inputs, targets, strict=True):

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import difflib
 import io
 import multiprocessing
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -206,14 +208,15 @@ class _Processes(Generic[T]):
                 number = waiting.pop(0)
                 if on_begin:
                     on_begin(items[number], number)
-                connection.send(items[number])
+                with contextlib.suppress(OSError):  # it died before; to read from it tells so
+                    connection.send(items[number])
                 running[connection], began[number] = number, time.monotonic()
             for ready in wait(list(running)):
                 connection = ready  # type: ignore[assignment]
                 number = running.pop(connection)
                 try:
                     yield number, connection.recv()
-                except EOFError:
+                except (EOFError, OSError):  # reset: it died before it read its item
                     yield number, self._lost(connection, items[number], time.monotonic() - began[number])
 
     def _free(self, running: dict[Connection, int], wanted: int) -> list[Connection]:
@@ -275,18 +278,21 @@ def read_table(path: StrPath, needed: Sequence[str], known: Sequence[str]) -> li
     """Rows of a CSV table with their line numbers; every known column is there, empty where the table lacks it.
 
     Args:
-        path: UTF-8, with commas and a line of heads.
+        path: UTF-8, with commas and a line of heads, about which spaces do not count.
         needed: columns that the table must have and every row must fill.
-        known: all columns that are read; others are left alone.
+        known: all columns that are read; others are left alone, but for those that are nearly one of them.
 
     Raises:
-        MissingFileError, InputError: when it cannot be read, or lacks a column, a row or a value.
+        MissingFileError, InputError: when it cannot be read, lacks a column, a row or a value, or misspells a column.
     """
     file = input_file(path)
     try:
-        rows = list(csv.DictReader(io.StringIO(file.read_text(encoding="utf-8-sig")), strict=True))
+        reader = csv.DictReader(io.StringIO(file.read_text(encoding="utf-8-sig")), strict=True)
+        reader.fieldnames = [head.strip() for head in reader.fieldnames or ()]
+        rows = list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: not a readable CSV table ({error}); write it as UTF-8 with commas") from None
+    _refuse_misspelt(path, reader.fieldnames, known)
     if not rows or not set(needed) <= rows[0].keys():
         free = ", ".join(column for column in known if column not in needed)
         raise InputError(
@@ -300,6 +306,19 @@ def read_table(path: StrPath, needed: Sequence[str], known: Sequence[str]) -> li
                 raise InputError(f"{path}: line {line}: names no {column}")
         table.append((line, values))
     return table
+
+
+def _refuse_misspelt(path: StrPath, heads: Iterable[str], known: Sequence[str]) -> None:
+    """Refuse heads that are nearly a known one, in whatever order of their words: their column would be passed over."""
+    spelt = {_words(column): column for column in known}
+    for head in heads:
+        near = [] if head in known else difflib.get_close_matches(_words(head), spelt, n=1, cutoff=0.85)
+        if near:
+            raise InputError(f"{path}: no column {head!r} is read; did you mean {spelt[near[0]]}? rename it")
+
+
+def _words(head: str) -> str:
+    return "_".join(sorted(re.findall(r"[^\W_]+", head.lower())))
 
 
 def own_names(names: Iterable[str], taken: Iterable[str] = ()) -> list[str]:

@@ -45,7 +45,7 @@ class BidsName:
     @property
     def label(self) -> str:
         """A label for ``from-`` and ``to-``: letters and digits of the entities, without ``sub`` alone."""
-        return "".join(key + value for key, value in self.entities)
+        return "".join(key + value for key, value in self.entities).replace("+", "")
 
     def file(self, suffix: str, ending: str, **entities: str) -> str:
         """The name of a derivative of this file."""
@@ -97,24 +97,31 @@ def write_dataset(folder: Path, *, source: Path, command_line: str) -> None:
     write_text(folder / ".bidsignore", "runs/\nindex.html\nfailed.csv\nsummary.csv\n")
 
 
+def check_label(label: str) -> None:
+    """Refuse the label of a space that names of BIDS cannot have.
+
+    Raises:
+        InputError: naming it.
+    """
+    if not re.fullmatch("[A-Za-z0-9]+", label):
+        raise InputError(f"the label of a space in BIDS has letters and digits only, got {label!r}; give --bids-space")
+
+
 def link_results(
-    folder: Path, run: Path, fixed: BidsName | None, moving: BidsName, target: str, sources: Mapping[str, str]
+    folder: Path, run: Path | None, fixed: BidsName | None, moving: BidsName, target: str, sources: Mapping[str, str]
 ) -> list[Path]:
-    """Give the results of a run their names in a derivative dataset.
+    """Give the results of a run their names in a derivative dataset; names of results that it lacks are removed.
 
     Args:
         folder: of the dataset.
-        run: folder that ``medwave register`` wrote.
+        run: folder that ``medwave register`` wrote; None when it failed, and has no results.
         fixed: name of the fixed image; None when it is a template.
         moving: name of the moving image.
-        target: label of the template, or of the fixed image.
+        target: label of the template, or of the fixed image, that :func:`check_label` takes.
         sources: ``"fixed"`` and ``"moving"`` -> path of the image, for the sidecars.
     """
-    if not re.fullmatch("[A-Za-z0-9]+", target):
-        raise InputError(f"{target}: the label of a space in BIDS has letters and digits only; give --bids-space")
     here = moving.suffix if fixed is None else moving.label
     place = folder / moving.folder
-    place.mkdir(parents=True, exist_ok=True)
     there = {"from": here, "to": target, "mode": "image"}
     back = {"from": target, "to": here, "mode": "image"}
     plan = {
@@ -126,10 +133,13 @@ def link_results(
     }
     made = []
     for name, wanted in plan.items():
-        if not (run / name).is_file():
+        side = place / f"{wanted.split('.')[0]}.json"
+        if run is None or not (run / name).is_file():
+            for old in (place / wanted, side):
+                old.unlink(missing_ok=True)
             continue
+        place.mkdir(parents=True, exist_ok=True)
         _link(run / name, place / wanted)
-        side = (place / wanted).with_name(wanted.split(".")[0] + ".json")
         write_json(side, _sidecar(name, target, sources))
         made += [place / wanted, side]
     return made

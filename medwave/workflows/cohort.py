@@ -19,10 +19,10 @@ from medwave.core.errors import MedwaveError
 from medwave.core.files import StrPath, json_text, sweep_partial
 from medwave.core.locks import only_run_in
 from medwave.core.memory import freed_memory_kept
-from medwave.core.provenance import fingerprint
+from medwave.core.provenance import check_unchanged, seen
 from medwave.scale import Workers
 from medwave.workflows.batch import FAILED, BatchProgress, Outcome, run_items, threads_each, write_table
-from medwave.workflows.bids import link_results, write_dataset
+from medwave.workflows.bids import check_label, link_results, write_dataset
 from medwave.workflows.cohort_index import SUMMARY_COLUMNS, cohort_rows, summary_row
 from medwave.workflows.cohort_items import CHANNELS, SIDES, PairItem, stem
 from medwave.workflows.options import RegisterOptions
@@ -34,11 +34,11 @@ PREVIEW = "preview.jpg"
 _PROCESS_BYTES, _BYTES_PER_VOXEL, _USUAL_VOXELS = 500_000_000, 60, 256**3
 
 
-def pair_request(files: Mapping[str, StrPath], options: RegisterOptions) -> dict[str, Any]:
+def pair_request(inputs: Mapping[str, Mapping[str, str]], options: RegisterOptions) -> dict[str, Any]:
     """What a registration was asked for, as plain values: hashes of its inputs, and the options that shape it."""
     asked = {name: value for name, value in asdict(options).items() if name != "threads"}
-    seen = {role: fingerprint(path) for role, path in files.items()}
-    return dict(json.loads(json_text({**seen, "options": asked})))
+    hashes = {role: {key: entry[key] for key in entry if key != "path"} for role, entry in inputs.items()}
+    return dict(json.loads(json_text({**hashes, "options": asked})))
 
 
 def register_arguments(files: Mapping[str, StrPath]) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def complete_run(folder: Path, files: Mapping[str, StrPath], options: RegisterOp
     """The record of a complete run that was asked the same, or None."""
     try:
         run = json.loads((folder / MARK).read_text(encoding="utf-8"))
-        return run if run["request"] == pair_request(files, options) else None
+        return run if run["request"] == pair_request(seen(files), options) else None
     except (OSError, ValueError, KeyError, TypeError, MedwaveError):
         return None
 
@@ -81,13 +81,14 @@ class Registrations:
         from medwave.workflows.register import register
 
         folder, files = self.folder / item.name, self.files(item)
+        inputs = seen(files)
         result = register(**register_arguments(files), options=self.options)
-        asked = pair_request(files, self.options)
+        check_unchanged(inputs)
+        asked = pair_request(inputs, self.options)
         with result_folder(folder, "transform"):
             sweep_partial(folder)
             (folder / MARK).unlink(missing_ok=True)
             write_preview(folder / PREVIEW, result.fixed, result.warped.data)
-            inputs = {role: str(path) for role, path in files.items()}
             result.save(folder, inputs=inputs, command_line=self.command_line, request=asked)
         return dict(json.loads((folder / MARK).read_text(encoding="utf-8")))
 
@@ -119,9 +120,13 @@ def register_cohort(
 
     Raises:
         MissingFileError: when there are no such weights.
+        InputError: when a name of BIDS cannot have the label of the template.
         OutputError: when the folder or a table cannot be written, or another run works in the folder.
     """
     options = options or CohortOptions()
+    if bids_source is not None:
+        for item in items:
+            check_label(_label(item, space))
     if weights is not None:
         from medwave.models.weights import weight_file  # torch takes a second to import
 
@@ -143,8 +148,7 @@ def register_cohort(
         if bids_source is not None:
             write_dataset(folder, source=Path(bids_source), command_line=command_line)
             for outcome in outcomes:
-                if outcome.status != FAILED:
-                    _link(folder, outcome.item, space)
+                _link(folder, outcome, space)
         _write_overview(folder, outcomes, options, command_line)
     return outcomes
 
@@ -167,15 +171,21 @@ def registration_bytes(item: PairItem) -> int:
     return _PROCESS_BYTES + _BYTES_PER_VOXEL * voxels
 
 
-def _link(folder: Path, item: PairItem, space: str | None) -> None:
+def _link(folder: Path, outcome: Outcome[PairItem], space: str | None) -> None:
+    item = outcome.item
     if item.bids is None:
         return
     fixed, moving = item.bids
-    label = (
-        "".join(c for c in stem(item.files["fixed"]) if c.isascii() and c.isalnum()) if fixed is None else fixed.label
-    )
     sources = {role: str(item.files[role]) for role in ("fixed", "moving")}
-    link_results(folder, folder / RUNS / item.name, fixed, moving, space or label, sources)
+    run = None if outcome.status == FAILED else folder / RUNS / item.name
+    link_results(folder, run, fixed, moving, _label(item, space), sources)
+
+
+def _label(item: PairItem, space: str | None) -> str:
+    """What names of BIDS call the fixed image: it itself, or the space of a template."""
+    if item.bids is not None and item.bids[0] is not None:
+        return item.bids[0].label
+    return space or "".join(c for c in stem(item.files["fixed"]) if c.isascii() and c.isalnum())
 
 
 def _write_overview(

@@ -7,10 +7,9 @@ over those that are complete. All atlases must register; one that fails is named
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,17 +17,18 @@ from medwave import __version__
 from medwave.core.errors import InputError
 from medwave.core.files import StrPath, write_json
 from medwave.core.geometry import Volume
-from medwave.core.provenance import StageClock, fingerprint, versions
+from medwave.core.provenance import StageClock, check_unchanged, seen, versions
 from medwave.core.threads import limited_threads
 from medwave.engine.label_fusion import fuse_labels
 from medwave.volumes import read_labels, read_volume, write_volume
-from medwave.workflows.batch import FAILED, BatchProgress, Outcome
+from medwave.workflows.batch import FAILED, BatchProgress, Outcome, own_names
 from medwave.workflows.cohort import RUNS, register_cohort
 from medwave.workflows.cohort_items import PairItem, Subject, cohort_subjects
 from medwave.workflows.options_cohort import PropagateOptions
 from medwave.workflows.run_folder import FILES, MARK, result_folder
 
 LABELS, AGREEMENT = "labels.nii.gz", "agreement.nii.gz"
+_ROLES = {"image": "moving", "labels": "moving_labels"}
 
 
 def atlases_of(source: StrPath) -> list[Subject]:
@@ -59,7 +59,7 @@ def propagate_labels(
 
     Args:
         target: image to label.
-        atlases: images with label maps, such as :func:`atlases_of` gives.
+        atlases: images with label maps, such as :func:`atlases_of` gives; a name that comes again gets a number.
         output: folder for the results; made when absent.
         options: of the registrations and of the fusion.
         command_line: the command that repeats the run.
@@ -69,12 +69,14 @@ def propagate_labels(
         The path of the label map.
 
     Raises:
-        InputError: when there is no atlas, or one could not be registered.
+        InputError: when there is no atlas, or one could not be registered, or changed meanwhile.
     """
     options, clock = options or PropagateOptions(), StageClock()
     if not atlases:
         raise InputError("labels come from atlases: name at least one image with its label map")
-    items = [_item(Path(target), atlas) for atlas in atlases]
+    names = own_names(atlas.name for atlas in atlases)
+    items = [_item(Path(target), atlas, name) for atlas, name in zip(atlases, names, strict=True)]
+    inputs = seen(_inputs(Path(target), items))
     with result_folder(output) as folder, limited_threads(options.threads):
         (folder / MARK).unlink(missing_ok=True)
         with clock.stage("register"):
@@ -86,14 +88,20 @@ def propagate_labels(
             raise InputError(f"{len(failed)} of {len(items)} atlases could not be registered: {failed[0].error}")
         with clock.stage("fuse"):
             share = _fuse(target, [folder / RUNS / item.name for item in items], folder, options)
-        _record(folder, target, items, options, share, clock, command_line)
+        check_unchanged(inputs)
+        _record(folder, inputs, options, share, clock, command_line)
     return folder / LABELS
 
 
-def _item(target: Path, atlas: Subject) -> PairItem:
+def _item(target: Path, atlas: Subject, name: str) -> PairItem:
     if atlas.labels is None:
         raise InputError(f"{atlas.image}: an atlas is an image with a label map; name its label map")
-    return PairItem(atlas.name, {"fixed": target, "moving": atlas.image, "moving_labels": atlas.labels})
+    return PairItem(name, {"fixed": target, "moving": atlas.image, "moving_labels": atlas.labels})
+
+
+def _inputs(target: Path, items: Sequence[PairItem]) -> dict[str, Path]:
+    atlases = {f"{item.name} {what}": item.files[role] for item in items for what, role in _ROLES.items()}
+    return {"target": target, **atlases}
 
 
 def _fuse(target: StrPath, runs: Sequence[Path], folder: Path, options: PropagateOptions) -> float:
@@ -116,17 +124,14 @@ def _fuse(target: StrPath, runs: Sequence[Path], folder: Path, options: Propagat
 
 
 def _record(
-    folder: Path, target: StrPath, items: Sequence[PairItem], options: PropagateOptions, share: float,
-    clock: StageClock, command_line: str,
+    folder: Path, inputs: Mapping[str, Mapping[str, str]], options: PropagateOptions, share: float, clock: StageClock,
+    command_line: str,
 ) -> None:  # fmt: skip
-    inputs: dict[str, Any] = {"target": target}
-    for item in items:
-        inputs |= {f"{item.name} image": item.files["moving"], f"{item.name} labels": item.files["moving_labels"]}
     write_json(folder / MARK, {
         "medwave": __version__,
         "command": command_line,
         "options": asdict(options),
-        "inputs": {role: {"path": str(path), **fingerprint(path)} for role, path in inputs.items()},
+        "inputs": inputs,
         "mean_share_of_vote": share,
         "stages": [asdict(stage) for stage in clock.stages],
         "files": {"labels": LABELS, "agreement": AGREEMENT},

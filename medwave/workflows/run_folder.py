@@ -74,10 +74,22 @@ def keep_inputs(folder: Path, inputs: Collection[StrPath]) -> None:
     Raises:
         OutputError: naming the input.
     """
-    for target in (*(folder / name for name, _ in FILES.values()), *folder.glob(channel_name("[0-9]*"))):
+    for target in _results(folder):
         for path in inputs:
-            if target.exists() and Path(path).exists() and target.samefile(path):
+            if Path(path).exists() and target.samefile(path):
                 raise OutputError(f"{path}: a result would replace this input; choose another output folder")
+
+
+def files_behind(*sources: Any) -> list[Path]:
+    """The files that sources stand for: of the folder of a run its results, of what is in memory none."""
+    paths = [Path(source) for source in sources if isinstance(source, str | os.PathLike)]
+    return [file for path in paths for file in (_results(path) if path.is_dir() else [path])]
+
+
+def _results(folder: Path) -> list[Path]:
+    """The files of a run that are there."""
+    named = [folder / name for name in (MARK, *(name for name, _ in FILES.values()))]
+    return [path for path in (*named, *folder.glob(channel_name("[0-9]*"))) if path.exists()]
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from medwave import __version__
 from medwave.core.files import StrPath, write_json
 from medwave.core.geometry import Grid, Volume
 from medwave.core.memory import freed_memory_kept
-from medwave.core.provenance import StageClock, fingerprint, versions
+from medwave.core.provenance import StageClock, seen, versions
 from medwave.core.threads import run_slabs
 from medwave.engine.fixed_contrast import in_contrast_of
 from medwave.fields.kernels import largest_square_within
@@ -37,7 +37,7 @@ def save_registration(
     result: Registration,
     folder: StrPath,
     *,
-    inputs: Mapping[str, str] | None = None,
+    inputs: Mapping[str, str | Mapping[str, str]] | None = None,
     command_line: str = "",
     true_error_mm: npt.NDArray[np.floating] | None = None,
     true_error_mean_mm: tuple[float, float] | None = None,
@@ -49,7 +49,8 @@ def save_registration(
     Args:
         result: what :func:`medwave.register` returned.
         folder: where to write; made when absent.
-        inputs: role -> path of the input files, hashed into ``run.json``.
+        inputs: role -> path of the input files, hashed into ``run.json``, or what
+            :func:`medwave.core.provenance.seen` told of them before they were read.
         command_line: the command that repeats the run.
         true_error_mm, true_error_mean_mm: known error per voxel and its means before and after (demo only).
         clock: continues the stages of the run.
@@ -60,12 +61,13 @@ def save_registration(
     """
     with result_folder(folder, "transform") as path, freed_memory_kept():
         (path / MARK).unlink(missing_ok=True)
+        noted = {r: dict(p) if isinstance(p, Mapping) else seen({r: p})[r] for r, p in (inputs or {}).items()}
         true_error = true_error_mm, true_error_mean_mm
-        return _save(result, path, inputs or {}, command_line, *true_error, clock or StageClock(), request)
+        return _save(result, path, noted, command_line, *true_error, clock or StageClock(), request)
 
 
 def _save(
-    result: Registration, path: Path, inputs: Mapping[str, str], command_line: str,
+    result: Registration, path: Path, inputs: Mapping[str, Mapping[str, str]], command_line: str,
     true_error_mm: npt.NDArray[np.floating] | None, true_error_mean_mm: tuple[float, float] | None, clock: StageClock,
     request: Mapping[str, Any] | None,
 ) -> Path:  # fmt: skip
@@ -96,7 +98,7 @@ def _save(
         "warnings": list(result.warnings),
         "options": asdict(result.options),
         **({} if request is None else {"request": request}),
-        "inputs": {role: {"path": str(p), **fingerprint(p)} for role, p in inputs.items()},
+        "inputs": inputs,
         "fixed_grid": result.fixed.grid.describe(),
         "moving_grid": result.moving.grid.describe(),
         "grids": {"fixed": _grid(result.fixed.grid), "moving": _grid(result.moving.grid)},

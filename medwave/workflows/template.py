@@ -4,8 +4,9 @@ At first all images are aligned linearly to the one of middle size, and averaged
 often as asked, all are registered to the template, and a new one is made (:mod:`medwave.workflows.template_average`).
 
 ``DIR/template.nii.gz`` is the last one; ``DIR/iterations/N`` has each with its measures. ``DIR/index.html`` shows them,
-``failed.csv`` lists the images that could not be used: one that fails is left out from there on. Repeated, the job goes
-on where it was stopped: each step notes hashes of what it was made from. Removing ``DIR/iterations`` begins anew.
+``failed.csv`` lists the images that could not be used: one that fails is left out from there on. Repeated, the job
+tries it again, and goes on where it was stopped: each step notes hashes of what it was made from. Removing
+``DIR/iterations`` begins anew.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from medwave.core.errors import InputError, MedwaveError, OutputError
 from medwave.core.files import StrPath, json_text, sweep_partial, write_json
 from medwave.core.geometry import Volume
 from medwave.core.locks import only_run_in
-from medwave.core.provenance import fingerprint, versions
+from medwave.core.provenance import check_unchanged, fingerprint, versions
 from medwave.core.threads import limited_threads
 from medwave.engine.affine import AffineResult, align
 from medwave.fields.middle import to_common_world
@@ -69,7 +70,7 @@ class Alignments:
         folder: of the iteration.
         target: the image or the template to register to.
         options: of the registrations.
-        starts: digest -> matrix to start from; empty in the first iteration, which is linear.
+        starts: name -> matrix to start from; empty in the first iteration, which is linear.
     """
 
     folder: Path
@@ -84,8 +85,8 @@ class Alignments:
         """What is asked for an image, as plain values."""
         asked = {name: value for name, value in asdict(self.options).items() if name != "threads"}
         plain = {
-            "image": item.digest, "target": fingerprint(self.target), "options": asked,
-            "start": self.starts.get(item.digest),
+            "name": item.name, "image": item.digest, "target": fingerprint(self.target), "options": asked,
+            "start": self.starts.get(item.name),
         }  # fmt: skip
         return dict(json.loads(json_text(plain)))
 
@@ -97,6 +98,7 @@ class Alignments:
         with result_folder(folder):
             (folder / MARK).unlink(missing_ok=True)
             found = self._deform(item, folder) if self.starts else self._align(item)
+            check_unchanged({item.name: {"path": item.path, "sha256": item.digest}})
             record = {"request": self.request(item), **found}
             write_json(folder / MARK, record)
         return record
@@ -111,7 +113,7 @@ class Alignments:
     def _deform(self, item: TemplateImage, folder: Path) -> Record:
         from medwave.workflows.register import register
 
-        start = np.array(self.starts[item.digest])
+        start = np.array(self.starts[item.name])
         result = register(self.target, item.path, init=start, options=self.options)
         write_field(folder / FIELD, result.displacement_voxels, result.fixed.grid)
         if result.affine is None:
@@ -182,7 +184,7 @@ def _iteration(
     work = Alignments(place, target, each, starts)
     asked = {"runs": [work.request(image) for image in images], "sharpen": options.sharpen, "spacing": options.spacing}
     known = _read_record(place / RECORD, asked)
-    if known is None or not (place / TEMPLATE).is_file():
+    if known is None or known["failed"] or not (place / TEMPLATE).is_file():
         with result_folder(place, RUNS):
             (place / RECORD).unlink(missing_ok=True)
             outcomes = run_items(images, work, jobs=jobs, threads=each.threads, on_outcome=on_outcome)
@@ -197,14 +199,15 @@ def _iteration(
                 "change": found.change, "spread": found.spread,
             }  # fmt: skip
             write_json(place / RECORD, known)
-    shutil.rmtree(place / RUNS, ignore_errors=True)  # the fields are large, and their work is done
+    if not known["failed"]:  # else a repeat merges them anew, with what failed
+        shutil.rmtree(place / RUNS, ignore_errors=True)  # the fields are large, and their work is done
     return known
 
 
 def _merge(
     place: Path, target: Path, done: Sequence[Outcome[TemplateImage]], deformed: bool, options: TemplateOptions
 ) -> tuple[Average, dict[str, list[list[float]]]]:
-    """The new template, and digest -> matrix from its world to each image's."""
+    """The new template, and name -> matrix from its world to each image's."""
     moved = [
         Moved(o.item, np.array(o.run["matrix"]), _FieldFile(place / RUNS / o.item.name / FIELD) if deformed else None)
         for o in done
@@ -212,12 +215,12 @@ def _merge(
     last = read_volume(target)
     middle = np.mean([_center(one) for one in moved], axis=0)
     home = to_common_world([one.matrix for one in moved], middle)
-    homes = {one.image.digest: (one.matrix @ home).tolist() for one in moved}
+    homes = {one.image.name: (one.matrix @ home).tolist() for one in moved}
     if deformed:
         grid = last.grid
     else:
         grid = template_grid(
-            [one.image for one in moved], [np.array(homes[one.image.digest]) for one in moved], options.spacing
+            [one.image for one in moved], [np.array(homes[one.image.name]) for one in moved], options.spacing
         )
     step = shape_update(moved, home, last.grid if deformed else None, grid)
     return average(moved, step, sharpen=options.sharpen, last=last if deformed else None, name=TEMPLATE), homes

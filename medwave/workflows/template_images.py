@@ -1,7 +1,7 @@
 """The images that a template is made of: which of them can be read, where their subjects lie, how bright they are.
 
-Images are told apart by their bytes, and come in the order of their digests: neither the order in which they are named
-nor the names of their files shape the template.
+Images come in the order of the digests of their bytes: neither the order in which they are named nor the names of their
+files shape the template.
 """
 
 from __future__ import annotations

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from medwave.core.errors import InputError, OutputError
-from medwave.core.files import StrPath
+from medwave.core.files import StrPath, check_output
 from medwave.core.geometry import Grid, Volume
 from medwave.fields.kernels import determinants
 from medwave.volumes import (
@@ -32,6 +32,7 @@ from medwave.volumes.nifti import is_nifti
 from medwave.workflows.chains import Chain, GridSource, joined, load_chain, whole_displacement
 from medwave.workflows.options import TRANSFORM_FORMS
 from medwave.workflows.pullback import Pullback
+from medwave.workflows.run_folder import files_behind
 
 if TYPE_CHECKING:
     from medwave.workflows.register import Registration
@@ -82,11 +83,12 @@ def convert_transform(
 
     Raises:
         MissingFileError, VolumeFormatError, GeometryError, InputError: for unusable inputs.
-        OutputError: when the name does not fit the form, or the file cannot be written.
+        OutputError: when the name does not fit the form, or the file cannot be written or is an input.
     """
     if to not in TRANSFORM_FORMS:
         raise InputError(f"to: one of {', '.join(TRANSFORM_FORMS)}, got {to!r}")
     many = [sources] if isinstance(sources, str | Path | SpatialTransform) or hasattr(sources, "transform") else sources
+    spare_inputs(output, *many, fixed, moving)
     if len(many) == 1:
         chain = load_chain(many[0], fixed=fixed, moving=moving)
     else:
@@ -116,6 +118,7 @@ def compose_transforms(
     Raises:
         MissingFileError, VolumeFormatError, GeometryError, InputError, OutputError: as for :func:`convert_transform`.
     """
+    spare_inputs(output, *sources, reference)
     chain = joined([load_chain(source) for source in sources])
     if is_nifti(output):
         _write_field(output, chain.transform, chain.start(reference))
@@ -138,6 +141,7 @@ def invert_transform(
     Raises:
         MissingFileError, VolumeFormatError, GeometryError, InputError, OutputError: as for :func:`convert_transform`.
     """
+    spare_inputs(output, source, reference)
     chain = load_chain(source)
     back, residual = chain.turned_round()
     if is_nifti(output):
@@ -185,6 +189,15 @@ def folded_voxels(volume: Volume, *, log: bool = False) -> int:
 def write_jacobian(output: StrPath, volume: Volume) -> None:
     """Write what :func:`jacobian_map` returned, float32."""
     write_volume(output, volume, dtype=np.float32)
+
+
+def spare_inputs(output: StrPath, *inputs: Any) -> None:
+    """Refuse at once a file that cannot be written, or that is an input or a result of a run that is one.
+
+    Raises:
+        OutputError: naming the file.
+    """
+    check_output(output, *files_behind(*inputs))
 
 
 def _write(chain: Chain, path: Path, to: str, fixed_name: str, moving_name: str) -> str:

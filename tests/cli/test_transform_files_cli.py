@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from cli_cases import QUICK, listing
 
+from medwave.core.locks import only_run_in
 from medwave.volumes import read_transform, read_volume
+from medwave.workflows.register import register
 
 
 @pytest.mark.parametrize("command", ["convert-transform", "compose", "invert", "jacobian"])
@@ -46,6 +48,29 @@ def test_compose_invert_jacobian(medwave, run, tmp_path):
     assert np.abs(read_volume(tmp_path / "log.nii.gz").data).max() < 1e-6  # the quick run's transform is the identity
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("invert", "{run}", "-o", "{run}/transform/composite.h5"),
+        ("compose", "{run}", "{run}/transform/affine.tfm", "-o", "{run}/transform/field.nii.gz"),
+        ("jacobian", "{run}/transform/field.nii.gz", "-o", "{run}/transform/field.nii.gz"),
+        ("convert-transform", "{run}", "--to", "fsl", "-o", "{run}/warped.nii.gz"),
+        ("apply", "{run}", "{other}/warped.nii.gz", "-o", "{run}", "--suffix", ""),
+        ("apply", "{run}", "{other}/field.nii.gz", "-o", "{run}/transform", "--suffix", ""),
+    ],
+)
+def test_no_file_of_the_run_is_replaced(medwave, pair, run, tmp_path, words):
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in ("warped.nii.gz", "field.nii.gz"):
+        (other / name).write_bytes(pair["fixed"].read_bytes())
+    before = {path: path.read_bytes() for path in sorted(run.rglob("*")) if path.is_file()}
+    done = medwave(*(word.format(run=run, other=other) for word in words))
+    assert (done.code, len(done.errors)) == (2, 1)
+    assert "would replace" in done.errors[0]
+    assert {path: path.read_bytes() for path in sorted(run.rglob("*")) if path.is_file()} == before
+
+
 ENDS = ("--fixed", "{fixed}", "--moving", "{moving}")
 
 
@@ -71,6 +96,32 @@ def test_what_cannot_be_is_one_line(medwave, pair, run, tmp_path, monkeypatch, w
     assert len(done.errors) == 1
     assert said in done.errors[0]
     assert listing(tmp_path) == before
+
+
+def test_register_writes_nothing_of_an_input_that_changes_meanwhile(medwave, pair, tmp_path, monkeypatch):
+    moving = tmp_path / "moving.nii.gz"
+    moving.write_bytes(pair["moving"].read_bytes())
+
+    def replacing(*images, **arguments):
+        result = register(*images, **arguments)
+        moving.write_bytes(pair["fixed"].read_bytes())
+        return result
+
+    monkeypatch.setattr("medwave.workflows.register.register", replacing)
+    done = medwave("register", pair["fixed"], moving, "-o", tmp_path / "out", *QUICK)
+    assert (done.code, len(done.errors)) == (2, 1)
+    assert f"{moving}: changed while it was worked on" in done.errors[0]
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_registrations_do_not_share_a_folder(medwave, pair, run):
+    before = listing(run)
+    with only_run_in(run):
+        done = medwave("register", pair["fixed"], pair["moving"], "-o", run, *QUICK)
+    assert done.code == 2
+    assert "is working in this folder" in done.errors[0]
+    assert listing(run) == before
+    assert medwave("register", pair["fixed"], pair["moving"], "-o", run, *QUICK).code == 0
 
 
 def test_register_takes_channels_and_landmarks(medwave, pair, tmp_path):

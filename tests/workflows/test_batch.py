@@ -62,6 +62,19 @@ def test_processes_share_the_work_and_one_that_dies_costs_its_item_only(tmp_path
     assert left[-1] == 0
 
 
+class Stillborn(Work):
+    """Kills the process that receives it."""
+
+    def __setstate__(self, _):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_dies_before_it_reads_costs_its_item_only(tmp_path):
+    outcomes = run_items(["a", "b"], Stillborn(tmp_path), jobs=2)
+    assert [o.status for o in outcomes] == [FAILED, FAILED]
+    assert all("ended with code -9" in o.error for o in outcomes)
+
+
 def test_threads_are_shared_out():
     assert threads_each(3, 8) == 3
     assert threads_each(0, 1) == 0
@@ -84,6 +97,10 @@ def test_tables(tmp_path):
     path.write_text("\ufefffixed,moving,extra\nf.nii, m.nii ,x\n", encoding="utf-8")
     assert read_table(path, ("fixed",), ("fixed", "moving", "name")) == [
         (2, {"fixed": "f.nii", "moving": "m.nii", "name": ""})
+    ]
+    path.write_text("fixed, moving ,name\t\nf.nii,m.nii,a\n", encoding="utf-8")
+    assert read_table(path, ("fixed",), ("fixed", "moving", "name")) == [
+        (2, {"fixed": "f.nii", "moving": "m.nii", "name": "a"})
     ]
     with pytest.raises(InputError, match="a column fixed and a column gold"):
         read_table(path, ("fixed", "gold"), ("fixed", "gold"))

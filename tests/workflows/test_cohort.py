@@ -22,6 +22,7 @@ from medwave.workflows.cohort import register_arguments, register_cohort
 from medwave.workflows.cohort_index import RULES, measures, stand_out
 from medwave.workflows.cohort_items import cohort_pairs
 from medwave.workflows.options_cohort import CohortOptions
+from medwave.workflows.register import register
 
 GRID = Grid((20, 22, 18), np.array([[-4.0, 0, 0, 40], [0, 4, 0, -42], [0, 0, 4, -34], [0, 0, 0, 1]]))
 QUICK = CohortOptions(affine="none", deformable=False, threads=1)
@@ -68,6 +69,24 @@ def test_failures_are_listed_and_the_same_question_is_not_asked_twice(tmp_path):
     assert statuses(register_cohort(items, tmp_path / "out", options=QUICK)) == [DONE, BEFORE, DONE]
     other = CohortOptions(affine="none", deformable=False, threads=2, metric="mi")
     assert statuses(register_cohort(items[:1], tmp_path / "out", options=other)) == [DONE]
+
+
+def test_an_image_that_is_replaced_meanwhile_is_registered_again(tmp_path, monkeypatch):
+    folder = write_cohort(tmp_path, 2)
+    items = cohort_pairs(folder / "pairs.csv")
+
+    def replacing(*images, **arguments):
+        result = register(*images, **arguments)
+        write_volume(folder / "b0.nii.gz", ball(5))
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr("medwave.workflows.register.register", replacing)
+        first, second = register_cohort(items, tmp_path / "out", options=QUICK)
+    assert (first.status, second.status) == (FAILED, DONE)
+    assert "b0.nii.gz: changed while it was worked on; run again" in first.error
+    assert not (tmp_path / "out/runs/b1_to_b0/run.json").exists()
+    assert statuses(register_cohort(items, tmp_path / "out", options=QUICK)) == [DONE, BEFORE]
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path):
@@ -128,13 +147,54 @@ def test_a_run_that_is_killed_twice_gives_the_files_of_one_that_is_not(tmp_path,
     assert compare.differences(whole / "out", killed / "out") == ["runs/b1_to_b0/warped.nii.gz"]  # it can tell
 
 
-def test_a_bids_dataset_gives_a_derivative_that_others_read(tmp_path):
-    source = tmp_path / "raw"
-    for number in (1, 2):
+def write_bids(source, count):
+    for number in range(1, count + 1):
         folder = source / f"sub-0{number}" / "anat"
         folder.mkdir(parents=True)
         write_volume(folder / f"sub-0{number}_T1w.nii.gz", ball(number))
     (source / "dataset_description.json").write_text('{"Name": "balls", "BIDSVersion": "1.8.0"}')
+    return source
+
+
+@pytest.mark.parametrize(("name", "space"), [("t.nii.gz", "MNI152_2mm"), ("_.nii.gz", None)])
+def test_a_label_that_bids_does_not_know_is_refused_before_the_work(tmp_path, name, space):
+    source = write_bids(tmp_path / "raw", 1)
+    write_volume(tmp_path / name, ball(0))
+    items = cohort_pairs(source, template=tmp_path / name)
+    with pytest.raises(InputError, match=r"letters and digits only, got '(MNI152_2mm)?'; give --bids-space"):
+        register_cohort(items, tmp_path / "out", options=QUICK, bids_source=source, space=space)
+    assert not (tmp_path / "out").exists()
+
+
+def test_images_of_a_dataset_have_labels_of_their_own(tmp_path):
+    source = write_bids(tmp_path / "raw", 3)
+    items = cohort_pairs(source, all_pairs=True)
+    register_cohort(items, tmp_path / "out", options=QUICK, bids_source=source, space="MNI")
+    assert len(list((tmp_path / "out").glob("sub-01/anat/*desc-warped_T1w.nii.gz"))) == 2
+
+
+def test_a_repeated_bids_cohort_leaves_no_older_results(tmp_path):
+    source, template = write_bids(tmp_path / "raw", 2), tmp_path / "template.nii.gz"
+    write_volume(template, ball(0))
+    write_volume(tmp_path / "labels.nii.gz", Volume((np.asarray(ball(0).data) > 50).astype(np.uint8), GRID))
+    (source / "sub-01/anat/sub-01_dseg.nii.gz").write_bytes((tmp_path / "labels.nii.gz").read_bytes())
+
+    def names(**labels):
+        items = cohort_pairs(source, template=template, **labels)
+        register_cohort(items, tmp_path / "out", options=QUICK, bids_source=source, space="Ball")
+        return {path.name for path in (tmp_path / "out").glob("sub-0*/anat/*")}
+
+    first = names(template_labels=tmp_path / "labels.nii.gz")
+    labels = {"sub-01_space-Ball_desc-warped_dseg.nii.gz", "sub-01_space-Ball_desc-warped_dseg.json"}
+    assert labels < first
+    write_volume(template, ball(3))  # another one, without labels
+    assert names() == first - labels
+    (source / "sub-02/anat/sub-02_T1w.nii.gz").write_bytes(b"no image")
+    assert names() == {name for name in first - labels if name.startswith("sub-01")}
+
+
+def test_a_bids_dataset_gives_a_derivative_that_others_read(tmp_path):
+    source = write_bids(tmp_path / "raw", 2)
     write_volume(tmp_path / "template.nii.gz", ball(0))
     items = cohort_pairs(source, template=tmp_path / "template.nii.gz")
     out = tmp_path / "out"

@@ -25,6 +25,28 @@ def test_a_table_names_files_beside_it(tmp_path):
     assert (second.name, set(second.files)) == ("own", {"fixed", "moving"})
 
 
+@pytest.mark.parametrize(
+    ("head", "meant"),
+    [
+        ("labels_fixed", "fixed_labels"), ("--labels-fixed", "fixed_labels"), ("lesion_fixd", "lesion_fixed"),
+        ("Mask_moving", "mask_moving"), ("fixed_label", "fixed_labels"), ("names", "name"),
+    ],
+)  # fmt: skip
+def test_a_column_that_is_misspelt_is_refused(tmp_path, head, meant):
+    table = tmp_path / "pairs.csv"
+    table.write_text(f"fixed,moving,{head}\na.nii.gz,b.nii.gz,c.nii.gz\n")
+    with pytest.raises(InputError, match=rf"pairs\.csv: no column '{head}' is read; did you mean {meant}\?"):
+        cohort_pairs(table)
+
+
+@pytest.mark.parametrize("head", ["site", "age_moving", "fixed_id", "comment", "", "label of scanner"])
+def test_a_column_of_something_else_is_left_alone(tmp_path, head):
+    table = tmp_path / "pairs.csv"
+    table.write_text(f"fixed,moving,{head},mask_moving \na.nii.gz,b.nii.gz,c,m.nii\n")
+    (item,) = cohort_pairs(table)
+    assert set(item.files) == {"fixed", "moving", "mask_moving"}
+
+
 def test_images_of_a_folder_with_their_labels(tmp_path):
     files(tmp_path, "1_T1_brain.nii.gz", "1_labels.nii.gz", "2_T1_brain.nii.gz", "2_T1_brain_seg.nii.gz", "n.txt")
     one, two = cohort_subjects(tmp_path)

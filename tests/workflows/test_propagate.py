@@ -1,6 +1,7 @@
 """Labels from atlases: an image labelled by moved copies of itself, a bad atlas, resume."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import phantom
@@ -66,6 +67,20 @@ def test_an_atlas_that_fails_is_named_and_nothing_is_fused(folder, tmp_path):
     with pytest.raises(InputError, match=r"1 of 1 atlases could not be registered: .*must lie on its grid"):
         propagate_labels(folder / "target.nii.gz", atlases_of(table), tmp_path / "out", options=QUICK)
     assert not (tmp_path / "out/labels.nii.gz").exists()
+
+
+def test_atlases_of_one_name_have_runs_of_their_own(folder, tmp_path):
+    for number in (1, 2):
+        (tmp_path / f"at{number}").mkdir()
+        for kind in ("", "_labels"):
+            copied = (folder / f"atlases/copy{number}{kind}.nii.gz").read_bytes()
+            (tmp_path / f"at{number}/t1{kind}.nii.gz").write_bytes(copied)
+    found = [*atlases_of(tmp_path / "at1"), *atlases_of(tmp_path / "at2")]
+    options = replace(QUICK, affine="none", deformable=False)
+    propagate_labels(folder / "target.nii.gz", found, tmp_path / "out", options=options)
+    assert sorted(path.name for path in (tmp_path / "out/runs").iterdir()) == ["t1", "t1-2"]
+    inputs = json.loads((tmp_path / "out/run.json").read_text())["inputs"]
+    assert inputs["t1-2 image"]["path"] == str(tmp_path / "at2/t1.nii.gz")
 
 
 def test_images_without_labels_are_no_atlases(folder, tmp_path):

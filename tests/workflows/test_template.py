@@ -2,22 +2,26 @@
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import phantom
 import pytest
 
+from medwave.core import provenance
 from medwave.core.errors import InputError, OutputError
 from medwave.core.geometry import Volume
 from medwave.fields.middle import to_common_world
 from medwave.volumes import FieldStep, read_volume, write_volume
+from medwave.workflows.batch import BEFORE, DONE
 from medwave.workflows.options_cohort import TemplateOptions
 from medwave.workflows.register import register
-from medwave.workflows.template import build_template
+from medwave.workflows.template import Alignments, build_template
 from medwave.workflows.template_average import Moved, shape_update
 from medwave.workflows.template_images import look_at
 
@@ -103,6 +107,20 @@ def test_the_template_of_copies_of_one_image_is_that_image(cohort, tmp_path):
     np.testing.assert_allclose(found.template.data, image.data, atol=0.01 * image.data.max())
     assert found.iterations[-1]["spread"] < 1e-3
     assert found.failed == {}
+
+
+def test_images_that_only_their_folders_tell_apart_start_from_matrices_of_their_own(cohort, tmp_path, monkeypatch):
+    monkeypatch.setattr(provenance, "LARGEST_HASHED_BYTES", 0)  # larger ones are told apart by name, size and time
+    paths = [tmp_path / name / "t1.nii" for name in "ab"]
+    for path in paths:
+        path.parent.mkdir()
+        write_volume(path, read_volume(cohort / f"{path.parent.name}.nii.gz"))
+        os.utime(path, (1e9, 1e9))
+    options = replace(QUICK, affine="rigid", deformable=False, iterations=1)
+    build_template(paths, tmp_path / "out", options=options)
+    starts = json.loads((tmp_path / "out/iterations/0/iteration.json").read_text())["starts"]
+    assert sorted(starts) == ["t1", "t1-2"]
+    assert starts["t1"] != starts["t1-2"]
 
 
 def test_the_mean_way_to_the_images_is_short(cohort, tmp_path):
@@ -193,6 +211,42 @@ def test_an_image_that_fails_is_listed_and_left_out(made, cohort, tmp_path):
     assert set(json.loads((tmp_path / "out/run.json").read_text())["failed"]) == {"absent", "broken"}
     with pytest.raises(InputError, match=r"2 or more images, 1 can be used, 2 failed: .*absent"):
         build_template([paths[0], absent, broken], tmp_path / "none", options=QUICK)
+
+
+def test_an_image_whose_process_died_is_tried_again(cohort, tmp_path, monkeypatch):
+    options = replace(QUICK, deformable=False, iterations=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Alignments, "_deform", die_of_b)
+        first = build_template([cohort], tmp_path, options=options)
+    assert list(first.failed) == ["b"]
+    told = []
+    again = build_template([cohort], tmp_path, options=options, on_outcome=lambda o, _: told.append(o.status))
+    assert again.failed == {}
+    assert [one["images"] for one in again.iterations] == [3, 3]
+    assert sorted(told) == [BEFORE, BEFORE, DONE]  # of the second iteration; the others are not registered again
+    assert not list(tmp_path.glob("iterations/*/runs"))
+
+
+def test_an_image_that_is_replaced_meanwhile_is_left_out(cohort, tmp_path, monkeypatch):
+    paths = [tmp_path / f"{name}.nii.gz" for name in "abc"]
+    for path in paths:
+        path.write_bytes((cohort / path.name).read_bytes())
+
+    def replacing(self, item, align=Alignments._align):
+        (tmp_path / "b.nii.gz").write_bytes((cohort / "a.nii.gz").read_bytes())
+        return align(self, item)
+
+    monkeypatch.setattr(Alignments, "_align", replacing)
+    options = replace(QUICK, deformable=False, iterations=1)
+    found = build_template(paths, tmp_path / "out", options=options)
+    assert "changed while it was worked on" in found.failed["b"][1]
+    assert sorted(json.loads((tmp_path / "out/run.json").read_text())["inputs"]) == ["a", "c"]
+
+
+def die_of_b(self, item, folder, deform=Alignments._deform):
+    if item.name == "b":
+        raise MemoryError
+    return deform(self, item, folder)
 
 
 def test_an_image_that_is_like_none_of_the_others_is_left_out(cohort, tmp_path):

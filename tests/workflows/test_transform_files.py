@@ -198,6 +198,22 @@ def test_what_is_missing_is_said(files, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_inputs_are_never_replaced(files, ends, tmp_path):
+    affine, field = tmp_path / "affine.tfm", tmp_path / "field.nii.gz"
+    write_affine(affine, MATRIX)
+    write_field(field, field_on(FIXED), FIXED)
+    before = [path.read_bytes() for path in (affine, field)]
+    with pytest.raises(OutputError, match=r"affine\.tfm: the result would replace its input"):
+        medwave.invert_transform(affine, affine)
+    with pytest.raises(OutputError, match="would replace its input"):
+        medwave.compose_transforms([files / "affine.tfm", affine], affine)
+    with pytest.raises(OutputError, match="would replace its input"):
+        medwave.compose_transforms([affine, affine], field, reference=field)
+    with pytest.raises(OutputError, match="would replace its input"):
+        medwave.convert_transform(files / "both.h5", field, to="fsl", fixed=field, moving=ends["moving"])
+    assert [path.read_bytes() for path in (affine, field)] == before
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     pair = phantom.make_pair()
