@@ -39,7 +39,7 @@ from medwave.workflows.options_neurons import ReconstructOptions
 from medwave.workflows.run_folder import MARK
 from medwave.workflows.score import ScoredFiles
 from medwave.workflows.segment import Segmentation, no_fibre, parse_region, segment_into
-from medwave.workflows.segment_store import MASK, PROBABILITY, RECORD
+from medwave.workflows.segment_store import MASK, PROBABILITY, RECORD, keep_input
 from medwave.workflows.trace import (
     check_spacing,
     doubts,
@@ -121,6 +121,8 @@ def reconstruct(
     clock, notes = StageClock(on_stage), []
     asked = request(volume, gold, weights, options)
 
+    if gold is not None:
+        keep_input(gold, Path(output) / TREE)
     _check(volume, gold, options, notes.append)
     result = segment_into(Path(output), volume, weights, options, on_stage, on_progress, workers)
     _check_fibre(result, options)

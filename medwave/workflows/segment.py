@@ -163,7 +163,7 @@ def segment_into(
             job = prepare(opened, weights, options, workers)
         with result_folder(output) as folder:
             images = folder if options.store is None else location(options.store)
-            keep_input(images, volume)
+            keep_input(volume, images / PROBABILITY, images / MASK)
             store = SegmentStore(folder, job.pinned, images, options.shard if options.sharded else 0)
             (folder / MARK).unlink(missing_ok=True)
             with store.open(opened.shape, opened.spacing_um) as image:

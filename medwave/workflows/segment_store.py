@@ -34,16 +34,16 @@ FIBRE = 255
 """Value of fibre in a mask."""
 
 
-def keep_input(images: Path, volume: StrPath) -> None:
-    """Refuse a place at which a result would replace the input.
+def keep_input(path: StrPath, *targets: Path) -> None:
+    """Refuse results of which one would replace an input.
 
     Raises:
         OutputError: naming the input.
     """
-    for target in (images / PROBABILITY, images / MASK):
-        here = not is_url(volume) and not is_url(target) and target.exists() and location(volume).exists()
-        if str(target) == str(location(volume)) or (here and target.samefile(location(volume))):
-            raise OutputError(f"{volume}: a result would replace this input; choose another output folder")
+    for target in targets:
+        here = not is_url(path) and not is_url(target) and target.exists() and location(path).exists()
+        if str(target) == str(location(path)) or (here and target.samefile(location(path))):
+            raise OutputError(f"{path}: a result would replace this input; choose another output folder")
 
 
 class SegmentStore:

@@ -8,7 +8,7 @@ import pytest
 import tifffile
 
 import medwave
-from medwave.core.errors import InputError, MissingFileError
+from medwave.core.errors import InputError, MissingFileError, OutputError
 from medwave.tracing import translate
 from medwave.transforms.neurons import Growth, grow_tree, render_neuron
 from medwave.volumes import (
@@ -139,6 +139,14 @@ def test_what_cannot_end_well_is_said_before_the_work(run, files):
     with pytest.raises(InputError, match="bridge_angle_degrees"):
         run(bridge_angle_degrees=999.0)
     assert not (files / "out").exists()
+
+
+def test_a_gold_tree_is_never_replaced(run, files):
+    (files / "out").mkdir()
+    before = (files / "gold.swc").rename(files / "out" / "tree.swc").read_bytes()
+    with pytest.raises(OutputError, match=r"tree\.swc: a result would replace this input"):
+        run(gold=files / "out" / "tree.swc")
+    assert [(path.name, path.read_bytes()) for path in (files / "out").iterdir()] == [("tree.swc", before)]
 
 
 def test_nothing_to_trace_keeps_the_segmentation(bright_is_fibre, tmp_path):
