@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import tifffile
 
 import medwave
@@ -162,6 +163,21 @@ def test_more_fibre_than_can_be_is_refused_and_the_way_out_works(run, files):
     with pytest.raises(InputError, match=r"image\.tif: .* have a probability above 0.5.*raise the --threshold"):
         run(largest_foreground_share=0.001)
     assert run().segmentation.cubes.predicted == 0
+
+
+def test_other_data_of_the_same_header_are_not_taken_for_the_volume(files, neuron, bright_is_fibre):
+    def write(image):
+        sitk.WriteImage(sitk.GetImageFromArray(image), str(files / "m.mhd"))
+        return (files / "m.mhd").read_bytes()
+
+    header = write(neuron.image)
+    items = [Item("m", files / "m.mhd")]
+    assert reconstruct_batch(items, files / "all", weights=bright_is_fibre)[0].status == "done"
+    assert reconstruct_batch(items, files / "all", weights=bright_is_fibre)[0].status == "complete before"
+    assert write(neuron.image[::-1].copy()) == header
+    (again,) = reconstruct_batch(items, files / "all", weights=bright_is_fibre)
+    assert again.status == "failed"
+    assert "holds a segmentation of another kind (volume: " in again.error
 
 
 @pytest.fixture
