@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from medwave import __version__
-from medwave.core.errors import InputError, MissingFileError
+from medwave.core.errors import InputError, MissingFileError, MissingProgramError
 from medwave.core.files import StrPath, json_text, write_json
 from medwave.core.provenance import Stage, StageClock, versions
 from medwave.core.tree import Tree
@@ -41,6 +41,7 @@ from medwave.workflows.score import ScoredFiles
 from medwave.workflows.segment import Segmentation, no_fibre, parse_region, segment_into
 from medwave.workflows.segment_store import MASK, PROBABILITY, RECORD, keep_input
 from medwave.workflows.trace import (
+    check_root,
     check_spacing,
     doubts,
     header,
@@ -51,6 +52,7 @@ from medwave.workflows.trace import (
     write_tree,
 )
 from medwave.workflows.trace_source import FibreSource, Source, Stack, VolumeSource, stacks
+from medwave.workflows.vaa3d import find_vaa3d
 
 TREE, REPORT, PARTS = "tree.swc", "report.html", "trace.parts"
 FILES = {
@@ -143,11 +145,16 @@ def reconstruct(
 
 def _check(volume: StrPath, gold: StrPath | None, options: ReconstructOptions, warn: Callable[[str], None]) -> None:
     """What would go wrong after hours of segmentation goes wrong now."""
+    if options.tracer == "vaa3d" and find_vaa3d() is None:
+        raise MissingProgramError(
+            f"{volume}: vaa3d is not on the PATH; put it there and repeat this, or leave out --tracer"
+        )
     with open_stack(
         volume, channel=options.channel, level=options.level, axes=options.axes, spacing_um=options.spacing
     ) as opened:
         check_spacing(volume, opened.spacing_um, options.units, warn)
         region = parse_region(options.region, opened.shape)
+        check_root(volume, options.root, opened.spacing_um, region)
         if gold is not None:
             read_gold(gold, opened, options.units, box=region.slices)
     trace_options(options, opened.spacing_um, kind="probability", threshold=options.threshold)

@@ -9,7 +9,7 @@ import SimpleITK as sitk
 import tifffile
 
 import medwave
-from medwave.core.errors import InputError, MissingFileError, OutputError
+from medwave.core.errors import InputError, MissingFileError, MissingProgramError, OutputError
 from medwave.tracing import translate
 from medwave.transforms.neurons import Growth, grow_tree, render_neuron
 from medwave.volumes import (
@@ -126,7 +126,7 @@ def test_other_options_of_tracing_keep_the_probabilities(run):
     assert len(again.tree) > len(first.tree)
 
 
-def test_what_cannot_end_well_is_said_before_the_work(run, files):
+def test_what_cannot_end_well_is_said_before_the_work(run, files, monkeypatch):
     with pytest.raises(InputError, match="--spacing"):
         run(units="um")
     write_swc(files / "um.swc", read_swc(files / "gold.swc"), units="um")
@@ -139,6 +139,13 @@ def test_what_cannot_end_well_is_said_before_the_work(run, files):
         run(gold=files / "far.swc", region="0:2,:,:")
     with pytest.raises(InputError, match="bridge_angle_degrees"):
         run(bridge_angle_degrees=999.0)
+    with pytest.raises(
+        InputError, match=r"image\.tif: the root .* 10 voxels outside .* \(0, 20, 10\) to \(23, 71, 59\)"
+    ):
+        run(region=":,20:,10:60", root=(5, 30, 70))
+    monkeypatch.setenv("PATH", str(files))
+    with pytest.raises(MissingProgramError, match=r"image\.tif: vaa3d is not on the PATH"):
+        run(tracer="vaa3d")
     assert not (files / "out").exists()
 
 
