@@ -1,8 +1,9 @@
 """Reconstruct many volumes: a folder each, one table at the end; bad ones are listed, and complete ones passed over.
 
 Volumes are named one by one, or come from a folder, or from a CSV table with a column ``volume`` and, where wanted,
-``gold`` (SWC of the true tree) and ``name``; its paths are relative to it. Results lie in ``DIR/NAME``, where the name
-is that of the volume without its endings. ``summary.csv`` has a row per volume and is written after each.
+``gold`` (SWC of the true tree) and ``name``; its paths are relative to it, URLs as they are. Results lie in
+``DIR/NAME``, where the name is that of the volume without its endings. ``summary.csv`` has a row per volume and is
+written after each.
 """
 
 from __future__ import annotations
@@ -168,7 +169,12 @@ def _is_volume(path: Path) -> bool:
 
 def _table(path: Path) -> Iterator[tuple[str, Path, Path | None]]:
     for _, row in read_table(path, ("volume",), ("volume", "gold", "name")):
-        yield row["name"], path.parent / row["volume"], path.parent / row["gold"] if row["gold"] else None
+        volume = location(row["volume"])
+        yield (
+            row["name"],
+            volume if is_url(volume) else path.parent / volume,
+            path.parent / row["gold"] if row["gold"] else None,
+        )
 
 
 def _named(found: Iterable[tuple[str, Path, Path | None]]) -> list[Item]:

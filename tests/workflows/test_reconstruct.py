@@ -249,6 +249,14 @@ def test_tables_and_names(many, files, bright_is_fibre):
     assert row["esa"] == pytest.approx(scored.distances.esa, abs=1e-4)
 
 
+def test_a_table_may_name_urls(files):
+    (files / "urls.csv").write_text("volume\nhttp://127.0.0.1:1/brain.ome.zarr\nfile:///data/other.tif\nimage.tif\n")
+    items = batch_items([files / "urls.csv"])
+    assert [item.name for item in items] == ["brain", "other", "image"]
+    where = ["http://127.0.0.1:1/brain.ome.zarr", "/data/other.tif", str(files / "image.tif")]
+    assert [str(item.volume) for item in items] == where
+
+
 def test_one_volume_is_no_batch(many, files, neuron):
     assert batch_items([files / "image.tif"]) is None
     create_ome_zarr(files / "store.ome.zarr", SHAPE, np.uint8)
