@@ -21,6 +21,7 @@ from medwave.volumes import (
     write_swc,
     write_v3draw,
 )
+from medwave.workflows.options_neurons import ReconstructOptions
 from medwave.workflows.reconstruct_batch import COLUMNS, Item, batch_items, reconstruct_batch
 from medwave.workflows.score import score_file
 from medwave.workflows.trace import trace_file
@@ -235,6 +236,29 @@ def test_a_batch_that_was_interrupted_goes_on(many, files, bright_is_fibre):
     assert [row["name"] for row in rows(files / "all")] == ["a"]
     results = reconstruct_batch(items, files / "all", weights=bright_is_fibre)
     assert [result.status for result in results] == ["complete before", "done"]
+
+
+def test_a_tree_that_was_removed_is_made_again(files, bright_is_fibre):
+    items = [Item("a", files / "image.tif")]
+    reconstruct_batch(items, files / "all", weights=bright_is_fibre)
+    tree = files / "all" / "a" / "tree.swc"
+    before = read_swc(tree)
+    tree.unlink()
+    (again,) = reconstruct_batch(items, files / "all", weights=bright_is_fibre)
+    assert again.status == "done"
+    assert read_swc(tree) == before
+
+
+def test_in_a_batch_each_volume_has_a_store_of_its_own(many, files, bright_is_fibre):
+    items = [Item("a", many / "a.v3draw"), Item("c", many / "c.tif")]
+    options = ReconstructOptions(store=str(files / "store"))
+    for status in ("done", "complete before"):
+        results = reconstruct_batch(items, files / "all", weights=bright_is_fibre, options=options)
+        assert [(result.status, result.error) for result in results] == [(status, "")] * 2
+    for name in ("a", "c"):
+        assert sorted(path.name for path in (files / "store" / name).iterdir()) == [
+            "mask.ome.zarr", "probability.ome.zarr"
+        ]  # fmt: skip
 
 
 def test_tables_and_names(many, files, bright_is_fibre):
