@@ -25,6 +25,7 @@ import numpy as np
 from medwave import __version__
 from medwave.core.errors import InputError, MissingFileError, MissingProgramError
 from medwave.core.files import StrPath, json_text, write_json
+from medwave.core.locks import only_run_in
 from medwave.core.provenance import Stage, StageClock, versions
 from medwave.core.tree import Tree
 from medwave.models.weights import NEURON_WEIGHTS, shipped_weights, weight_file
@@ -36,7 +37,7 @@ from medwave.workflows.block_progress import OnProgress
 from medwave.workflows.neuron_page import read_gold, write_neuron_page
 from medwave.workflows.options import ScoreOptions
 from medwave.workflows.options_neurons import ReconstructOptions
-from medwave.workflows.run_folder import MARK
+from medwave.workflows.run_folder import MARK, result_folder
 from medwave.workflows.score import ScoredFiles
 from medwave.workflows.segment import Segmentation, no_fibre, parse_region, segment_into
 from medwave.workflows.segment_store import MASK, PROBABILITY, RECORD, keep_input
@@ -126,20 +127,21 @@ def reconstruct(
     if gold is not None:
         keep_input(gold, Path(output) / TREE)
     _check(volume, gold, options, notes.append)
-    result = segment_into(Path(output), volume, weights, options, on_stage, on_progress, workers)
-    _check_fibre(result, options)
-    notes += result.warnings
-    options = replace(options, precision=result.options.precision)
-    with clock.stage("trace"):
-        tree = _traced(result, options, workers, on_progress)
-    with clock.stage("write"):
-        notes += _doubts(result, tree, options)
-        written = _written(result, tree, options)
-    made = Reconstruction(result, written, None, options, (*result.stages, *clock.stages), tuple(notes))
-    with clock.stage("report"):
-        scores = _page(made, gold, command_line)
-    made = replace(made, scores=scores, stages=(*result.stages, *clock.stages))
-    _record(made, asked, gold, command_line)
+    with result_folder(output) as folder, only_run_in(folder):
+        result = segment_into(folder, volume, weights, options, on_stage, on_progress, workers)
+        _check_fibre(result, options)
+        notes += result.warnings
+        options = replace(options, precision=result.options.precision)
+        with clock.stage("trace"):
+            tree = _traced(result, options, workers, on_progress)
+        with clock.stage("write"):
+            notes += _doubts(result, tree, options)
+            written = _written(result, tree, options)
+        made = Reconstruction(result, written, None, options, (*result.stages, *clock.stages), tuple(notes))
+        with clock.stage("report"):
+            scores = _page(made, gold, command_line)
+        made = replace(made, scores=scores, stages=(*result.stages, *clock.stages))
+        _record(made, asked, gold, command_line)
     return made
 
 

@@ -167,6 +167,24 @@ def test_nothing_to_trace_keeps_the_segmentation(bright_is_fibre, tmp_path):
     assert (tmp_path / "out" / "mask.ome.zarr").exists()
 
 
+def test_two_runs_do_not_share_a_folder_till_the_record_is_written(run, files):
+    stages = []
+
+    def meanwhile(stage):
+        stages.append(stage)
+        if stage in ("trace", "report"):
+            with pytest.raises(OutputError, match=r"out: process \d+ is working in this folder"):
+                run(threshold=0.9)
+            with pytest.raises(OutputError, match=r"out: process \d+ is working in this folder"):
+                medwave.segment(files / "image.tif", files / "out")
+
+    first = run(on_stage=meanwhile)
+    assert {"trace", "report"} < set(stages)
+    assert json.loads((files / "out" / "run.json").read_text())["tree"]["nodes"] == len(first.tree)
+    assert not (files / "out" / ".lock").exists()
+    assert run(threshold=0.9).segmentation.cubes.predicted == 0
+
+
 def test_more_fibre_than_can_be_is_refused_and_the_way_out_works(run, files):
     with pytest.raises(InputError, match=r"image\.tif: .* have a probability above 0.5.*raise the --threshold"):
         run(largest_foreground_share=0.001)
