@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from medwave.cli.neurons import counts, show_warnings
-from medwave.cli.options import CLUSTER, DRY_RUN, JSON, OUTPUT, file_option, wants_table, with_options
+from medwave.cli.options import (
+    CLUSTER,
+    DRY_RUN,
+    JSON,
+    OUTPUT,
+    VOLUME,
+    VOLUME_KINDS,
+    file_option,
+    wants_table,
+    with_options,
+)
 from medwave.cli.progress import block_progress, command_line, item_bar, resumable, workers_of
 from medwave.workflows.options_neurons import ConvertVolumeOptions, ReconstructOptions, SegmentOptions
 
@@ -18,8 +28,6 @@ if TYPE_CHECKING:
     from medwave.workflows.segment import Segmentation
     from medwave.workflows.segment_plan import SegmentPlan
 
-_KINDS = "TIFF, folder of slices, v3draw, v3dpbd, OME-Zarr (also s3://...), NIfTI, NRRD or MHA volume."
-VOLUME = Annotated[str, typer.Argument(metavar="VOLUME", help=_KINDS)]
 _WEIGHTS = (
     "Weights of a fibre network: a file (safetensors), or neuron or neuron_noise, which come with medwave (a file of "
     "that name comes first); the one of these two that suits the volume when left out."
@@ -69,8 +77,8 @@ def reconstruct(
         list[str],
         typer.Argument(
             metavar="VOLUME...",
-            help=f"{_KINDS} Several of them, a folder of them, or a CSV table with a column volume (gold and name "
-            "are free) make a batch.",
+            help=f"{VOLUME_KINDS} Several of them, a folder of them, or a CSV table with a column volume (gold and "
+            "name are free) make a batch.",
         ),
     ],
     output: OUTPUT,
@@ -166,7 +174,7 @@ def _reconstruct_all(
 
 @with_options(ConvertVolumeOptions)
 def convert_volume(
-    volume: Annotated[str, typer.Argument(metavar="VOLUME", help=f"{_KINDS[:-1]}, or a folder of TeraFly.")],
+    volume: Annotated[str, typer.Argument(metavar="VOLUME", help=f"{VOLUME_KINDS[:-1]}, or a folder of TeraFly.")],
     output: Annotated[str, typer.Option("--output", "-o", help="OME-Zarr to make, a folder or s3://...")],
     *,
     options: ConvertVolumeOptions,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from medwave.cli.options import CLUSTER, JSON, check_json, file_option, wants_table, with_options
+from medwave.cli.options import CLUSTER, JSON, VOLUME, check_json, file_option, wants_table, with_options
 from medwave.cli.progress import block_progress, command_line, resumable, workers_of
 from medwave.workflows.options import ScoreOptions, SwcConvertOptions, SwcFixOptions, TraceFileOptions
 
@@ -26,12 +26,7 @@ swc = typer.Typer(no_args_is_help=True, help="Check, repair and convert SWC file
 
 @with_options(TraceFileOptions)
 def trace(
-    volume: Annotated[
-        Path,
-        typer.Argument(
-            metavar="VOLUME", help="TIFF, folder of slices, v3draw, v3dpbd, OME-Zarr, NIfTI, NRRD or MHA volume."
-        ),
-    ],
+    volume: VOLUME,
     output: SWC_OUT,
     report: file_option("--report", "Also write a page about the trace: HTML that opens from disk.") = None,
     gold: file_option("--gold", "SWC file of the true tree, shown and scored on the --report.") = None,
@@ -99,13 +94,16 @@ def score(
 def check(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="SWC or ESWC files.")],
     single_tree: Annotated[bool, typer.Option("--single-tree", help="More than one root is an error.")] = False,
-    image: file_option("--image", "Volume in whose voxels the trees lie: also tells whether they lie on it.") = None,
+    image: Annotated[
+        Optional[str],  # noqa: UP045  typer needs the old form
+        typer.Option("--image", help="Volume in whose voxels the trees lie: also tells whether they lie on it."),
+    ] = None,
     json: JSON = None,
 ) -> None:
     """Check files against each rule of the format; exit code 1 when one breaks a rule that makes it unreadable."""
     from medwave.workflows.swc import check_swc
 
-    check_json(json, files)
+    check_json(json, [*files, image])
     results = [check_swc(file, single_tree=single_tree, image=image) for file in files]
     if wants_table([result.as_dict() for result in results], json):
         _print_findings(results)
@@ -155,7 +153,7 @@ def counts(tree: Tree, unit: str = "") -> str:
     ).rstrip()
 
 
-def _show_plan(volume: Path, plan: TracePlan) -> None:
+def _show_plan(volume: str, plan: TracePlan) -> None:
     """What a trace will take, a line per fact."""
     typer.echo(f"volume: {volume}, {' x '.join(map(str, plan.shape))} voxels (z y x) to trace")
     typer.echo(f"blocks: {plan.blocks}, {plan.stored_blocks} of them stored")

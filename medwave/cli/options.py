@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import fields
 from enum import Enum
@@ -17,6 +18,10 @@ from medwave.core.files import check_output, input_file
 from medwave.core.optional import require
 
 OUTPUT = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results; made when absent.")]
+
+VOLUME_KINDS = "TIFF, folder of slices, v3draw, v3dpbd, OME-Zarr (also s3://...), NIfTI, NRRD or MHA volume."
+
+VOLUME = Annotated[str, typer.Argument(metavar="VOLUME", help=VOLUME_KINDS)]  # a Path would take a slash from a URL
 
 CLUSTER = Annotated[
     Optional[str],  # noqa: UP045  typer needs the old form
@@ -44,7 +49,7 @@ def check_json(target: str | None, values: Iterable[Any], *, folder: Path | None
 
     Args:
         target: what ``--json`` says.
-        values: of all options and arguments of the command: the files among them must not be replaced.
+        values: of all other options and arguments of the command: the files among them must not be replaced.
         folder: for the results, which the command makes.
     """
     if target in (None, "-"):
@@ -53,7 +58,8 @@ def check_json(target: str | None, values: Iterable[Any], *, folder: Path | None
     if folder is not None and not within.exists() and within.is_relative_to(folder.resolve()):
         return
     given = [each for value in values for each in (value if isinstance(value, list) else [value])]
-    check_output(target, *(each for each in given if isinstance(each, Path)))
+    named = [each for each in given if isinstance(each, str | Path)]
+    check_output(target, *filter(os.path.exists, named))  # no error for text that is too long for a name
 
 
 def wants_table(value: Any, target: str | None) -> bool:
@@ -142,7 +148,8 @@ def with_options(
         own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "options"]
 
         def run(**values: Any) -> None:
-            check_json(values.get("json"), values.values(), folder=values.get("output"))
+            others = [value for name, value in values.items() if name != "json"]
+            check_json(values.get("json"), others, folder=values.get("output"))
             chosen = {f.name: _plain(values.pop(f.name)) for f in taken}
             command(**values, options=options_class(**chosen))
 

@@ -66,9 +66,15 @@ def _descriptor(path: Path, guarded: Path, where: str, kind: str) -> int:
             ) from None
         except OSError:  # a file system without locks: better none than no run at all
             return descriptor
-        with contextlib.suppress(OSError):
-            if os.path.samestat(path.stat(), os.fstat(descriptor)):
+        if _is_at(path, descriptor):
+            with contextlib.suppress(OSError):  # a full disk: the number is only for what others are told
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, str(os.getpid()).encode("ascii"), 0)
-                return descriptor
+            return descriptor
         os.close(descriptor)  # its last holder removed it in between
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    with contextlib.suppress(OSError):
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    return False

@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from medwave.core.detached import data_files
 from medwave.core.errors import InputError
 from medwave.core.files import StrPath
 
@@ -95,12 +96,17 @@ def fingerprint(path: StrPath) -> dict[str, str]:
     """What tells whether an input is still the same: a digest, and of what.
 
     Of a file up to 1 GiB its bytes; of a larger one its name, size and time of change; of a folder those of all files
-    in it, since reading a store of terabytes would take longer than the work.
+    in it, since reading a store of terabytes would take longer than the work. A header of an image counts with the
+    files that it names.
     """
     root = Path(path)
-    if root.is_file() and root.stat().st_size <= LARGEST_HASHED_BYTES:
-        return {"sha256": sha256(root), "of": "content"}
     digest = hashlib.sha256()
+    if root.is_file() and sum(size for _, size, _ in _listing(root)) <= LARGEST_HASHED_BYTES:
+        if not (data := data_files(root)):
+            return {"sha256": sha256(root), "of": "content"}
+        for file in (root, *data):
+            digest.update(sha256(file).encode())
+        return {"sha256": digest.hexdigest(), "of": "digests of the header and its data files"}
     for name, size, changed in _listing(root):
         digest.update(f"{name}\0{size}\0{changed}\n".encode())
     return {"sha256": digest.hexdigest(), "of": "names, sizes and times of change"}
@@ -130,9 +136,10 @@ def _fingerprint_if_readable(path: StrPath) -> dict[str, str]:
 
 
 def _listing(root: Path) -> Iterator[tuple[str, int, int]]:
-    """Name, size and time of change of a file, or of all files below a folder, in order."""
+    """Name, size and time of change of a file and its data files, or of all files below a folder, in order."""
     if root.is_file():
-        yield root.name, root.stat().st_size, root.stat().st_mtime_ns
+        for file in (root, *data_files(root)):
+            yield file.name, file.stat().st_size, file.stat().st_mtime_ns
         return
     for folder, below, names in os.walk(root):
         below.sort()

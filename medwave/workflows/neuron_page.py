@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from medwave.core.errors import InputError
+from medwave.core.errors import InputError, OutputError
 from medwave.core.files import StrPath, check_output
 from medwave.core.provenance import Stage, StageClock, versions
 from medwave.core.tree import Tree
@@ -172,7 +172,11 @@ def trace_with_page(
         workers: as for that function.
     """
     options = options or TraceFileOptions()
-    check_output(page, volume, *([] if gold is None else [gold]))
+    inputs = [volume] if gold is None else [volume, gold]
+    check_output(page, *inputs)
+    check_output(output, *inputs)
+    if Path(page).resolve() == Path(output).resolve():
+        raise OutputError(f"{page}: the page would replace the tree; choose another name for one of them")
     if gold is not None:  # one that cannot be compared with is told now, not after the trace
         with _open(volume, options) as opened:
             read_gold(gold, opened, options.units)

@@ -38,7 +38,9 @@ class SegmentOptions(VolumeOptions):
     device: str = option("cpu", "Where the network runs: cpu, cuda, cuda:1, ...")
     threads: int = option(0, "CPU threads; 0 takes all that torch would use, or what a cluster gives to a task.")
     store: str | None = option(
-        None, "Folder or URL (such as s3://bucket/run) for the images, in place of the output folder."
+        None,
+        "Folder or URL (such as s3://bucket/run) for the images, in place of the output folder; in a batch each volume "
+        "has a folder of its own in it.",
     )
     shard: int = option(
         512, "Voxels along each side of the parts that the tasks of a --cluster predict; see --dry-run."

@@ -23,8 +23,9 @@ from typing import Any
 import numpy as np
 
 from medwave import __version__
-from medwave.core.errors import InputError, MissingFileError
+from medwave.core.errors import InputError, MissingFileError, MissingProgramError
 from medwave.core.files import StrPath, json_text, write_json
+from medwave.core.locks import only_run_in
 from medwave.core.provenance import Stage, StageClock, versions
 from medwave.core.tree import Tree
 from medwave.models.weights import NEURON_WEIGHTS, shipped_weights, weight_file
@@ -36,11 +37,12 @@ from medwave.workflows.block_progress import OnProgress
 from medwave.workflows.neuron_page import read_gold, write_neuron_page
 from medwave.workflows.options import ScoreOptions
 from medwave.workflows.options_neurons import ReconstructOptions
-from medwave.workflows.run_folder import MARK
+from medwave.workflows.run_folder import MARK, result_folder
 from medwave.workflows.score import ScoredFiles
 from medwave.workflows.segment import Segmentation, no_fibre, parse_region, segment_into
-from medwave.workflows.segment_store import MASK, PROBABILITY, RECORD
+from medwave.workflows.segment_store import MASK, PROBABILITY, RECORD, keep_input
 from medwave.workflows.trace import (
+    check_root,
     check_spacing,
     doubts,
     header,
@@ -51,6 +53,7 @@ from medwave.workflows.trace import (
     write_tree,
 )
 from medwave.workflows.trace_source import FibreSource, Source, Stack, VolumeSource, stacks
+from medwave.workflows.vaa3d import find_vaa3d
 
 TREE, REPORT, PARTS = "tree.swc", "report.html", "trace.parts"
 FILES = {
@@ -121,31 +124,39 @@ def reconstruct(
     clock, notes = StageClock(on_stage), []
     asked = request(volume, gold, weights, options)
 
+    if gold is not None:
+        keep_input(gold, Path(output) / TREE)
     _check(volume, gold, options, notes.append)
-    result = segment_into(Path(output), volume, weights, options, on_stage, on_progress, workers)
-    _check_fibre(result, options)
-    notes += result.warnings
-    options = replace(options, precision=result.options.precision)
-    with clock.stage("trace"):
-        tree = _traced(result, options, workers, on_progress)
-    with clock.stage("write"):
-        notes += _doubts(result, tree, options)
-        written = _written(result, tree, options)
-    made = Reconstruction(result, written, None, options, (*result.stages, *clock.stages), tuple(notes))
-    with clock.stage("report"):
-        scores = _page(made, gold, command_line)
-    made = replace(made, scores=scores, stages=(*result.stages, *clock.stages))
-    _record(made, asked, gold, command_line)
+    with result_folder(output) as folder, only_run_in(folder):
+        result = segment_into(folder, volume, weights, options, on_stage, on_progress, workers)
+        _check_fibre(result, options)
+        notes += result.warnings
+        options = replace(options, precision=result.options.precision)
+        with clock.stage("trace"):
+            tree = _traced(result, options, workers, on_progress)
+        with clock.stage("write"):
+            notes += _doubts(result, tree, options)
+            written = _written(result, tree, options)
+        made = Reconstruction(result, written, None, options, (*result.stages, *clock.stages), tuple(notes))
+        with clock.stage("report"):
+            scores = _page(made, gold, command_line)
+        made = replace(made, scores=scores, stages=(*result.stages, *clock.stages))
+        _record(made, asked, gold, command_line)
     return made
 
 
 def _check(volume: StrPath, gold: StrPath | None, options: ReconstructOptions, warn: Callable[[str], None]) -> None:
     """What would go wrong after hours of segmentation goes wrong now."""
+    if options.tracer == "vaa3d" and find_vaa3d() is None:
+        raise MissingProgramError(
+            f"{volume}: vaa3d is not on the PATH; put it there and repeat this, or leave out --tracer"
+        )
     with open_stack(
         volume, channel=options.channel, level=options.level, axes=options.axes, spacing_um=options.spacing
     ) as opened:
         check_spacing(volume, opened.spacing_um, options.units, warn)
         region = parse_region(options.region, opened.shape)
+        check_root(volume, options.root, opened.spacing_um, region)
         if gold is not None:
             read_gold(gold, opened, options.units, box=region.slices)
     trace_options(options, opened.spacing_um, kind="probability", threshold=options.threshold)

@@ -1,15 +1,17 @@
 """Reconstruct many volumes: a folder each, one table at the end; bad ones are listed, and complete ones passed over.
 
 Volumes are named one by one, or come from a folder, or from a CSV table with a column ``volume`` and, where wanted,
-``gold`` (SWC of the true tree) and ``name``; its paths are relative to it. Results lie in ``DIR/NAME``, where the name
-is that of the volume without its endings. ``summary.csv`` has a row per volume and is written after each.
+``gold`` (SWC of the true tree) and ``name``; its paths are relative to it, URLs as they are. Results lie in
+``DIR/NAME``, where the name is that of the volume without its endings. ``summary.csv`` has a row per volume and is
+written after each. With a store images go to ``STORE/NAME``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,7 @@ from medwave.workflows.batch import (
 )  # fmt: skip
 from medwave.workflows.block_progress import OnProgress
 from medwave.workflows.options_neurons import ReconstructOptions
-from medwave.workflows.reconstruct import reconstruct, request
+from medwave.workflows.reconstruct import REPORT, TREE, reconstruct, request
 from medwave.workflows.run_folder import MARK, result_folder
 
 SUMMARY = "summary.csv"
@@ -78,20 +80,33 @@ class _Reconstructions:
     def name(self, item: Item) -> str:
         return str(item.volume)
 
+    def options_of(self, item: Item) -> ReconstructOptions:
+        """Those of the batch, with a store of the item's own below theirs."""
+        store = self.options.store
+        return self.options if store is None else replace(self.options, store=f"{store.rstrip('/')}/{item.name}")
+
     def known(self, item: Item) -> dict[str, Any] | None:
+        folder = self.folder / item.name
         try:
-            run = json.loads((self.folder / item.name / MARK).read_text(encoding="utf-8"))
-            same = run["request"] == request(item.volume, item.gold, self.weights, self.options)
+            run = json.loads((folder / MARK).read_text(encoding="utf-8"))
+            same = run["request"] == request(item.volume, item.gold, self.weights, self.options_of(item))
         except (OSError, ValueError, KeyError, TypeError, MedwaveError):
             return None
-        return run if same else None
+        there = (folder / TREE).exists() and (folder / REPORT).exists()  # images may be gone, to save space
+        return run if same and there else None
 
     def run(self, item: Item) -> dict[str, Any]:
-        folder = self.folder / item.name
-        reconstruct(
-            item.volume, folder, gold=item.gold, weights=self.weights, options=self.options, **self.told
-        )  # fmt: skip
+        folder, options = self.folder / item.name, self.options_of(item)
+        with _made(options.store):
+            reconstruct(
+                item.volume, folder, gold=item.gold, weights=self.weights, options=options, **self.told
+            )  # fmt: skip
         return dict(json.loads((folder / MARK).read_text(encoding="utf-8")))
+
+
+def _made(store: str | None) -> contextlib.AbstractContextManager[Any]:
+    """The folder of a store, made when absent; a URL needs none."""
+    return contextlib.nullcontext() if store is None or is_url(store) else result_folder(location(store))
 
 
 def batch_items(sources: Sequence[StrPath]) -> list[Item] | None:
@@ -168,7 +183,12 @@ def _is_volume(path: Path) -> bool:
 
 def _table(path: Path) -> Iterator[tuple[str, Path, Path | None]]:
     for _, row in read_table(path, ("volume",), ("volume", "gold", "name")):
-        yield row["name"], path.parent / row["volume"], path.parent / row["gold"] if row["gold"] else None
+        volume = location(row["volume"])
+        yield (
+            row["name"],
+            volume if is_url(volume) else path.parent / volume,
+            path.parent / row["gold"] if row["gold"] else None,
+        )
 
 
 def _named(found: Iterable[tuple[str, Path, Path | None]]) -> list[Item]:

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from medwave import __version__
 from medwave.core.errors import GeometryError, InputError
 from medwave.core.files import StrPath, write_json
+from medwave.core.locks import only_run_in
 from medwave.core.provenance import Stage, StageClock, fingerprint, versions
 from medwave.core.threads import limited_threads
 from medwave.cubes import Box
@@ -142,41 +143,44 @@ def segment(
             or holds something else.
     """
     options = replace(options or SegmentOptions(), **changes)
-    result = segment_into(Path(output), volume, weights, options, on_stage, on_progress, workers)
-    stages = [asdict(stage) for stage in result.stages]
-    write_json(result.folder / MARK, {
-        "medwave": __version__, "command": command_line, **result.record, "stages": stages,
-        "files": {"probability": PROBABILITY, "mask": MASK}, "versions": versions(),
-    })  # fmt: skip
+    with result_folder(output) as folder, only_run_in(folder):
+        result = segment_into(folder, volume, weights, options, on_stage, on_progress, workers)
+        stages = [asdict(stage) for stage in result.stages]
+        write_json(folder / MARK, {
+            "medwave": __version__, "command": command_line, **result.record, "stages": stages,
+            "files": {"probability": PROBABILITY, "mask": MASK}, "versions": versions(),
+        })  # fmt: skip
     return result
 
 
 def segment_into(
-    output: Path, volume: StrPath, weights: StrPath | None, options: SegmentOptions,
+    folder: Path, volume: StrPath, weights: StrPath | None, options: SegmentOptions,
     on_stage: Callable[[str], None] | None, on_progress: OnProgress | None,
     workers: Workers | None = None,
 ) -> Segmentation:  # fmt: skip
-    """As :func:`segment`, but ``run.json`` is left to the caller; that of an earlier run is taken away."""
+    """As :func:`segment`, into a folder that is there and in which no other run works.
+
+    ``run.json`` is left to the caller; that of an earlier run is taken away.
+    """
     clock = StageClock(on_stage)
     with limited_threads(options.threads), _opened(volume, options) as opened, _naming(volume):
         with clock.stage("look"):
             job = prepare(opened, weights, options, workers)
-        with result_folder(output) as folder:
-            images = folder if options.store is None else location(options.store)
-            keep_input(images, volume)
-            store = SegmentStore(folder, job.pinned, images, options.shard if options.sharded else 0)
-            (folder / MARK).unlink(missing_ok=True)
-            with store.open(opened.shape, opened.spacing_um) as image:
-                before, cubes = len(store.finished), CubeCount()
-                with clock.stage("segment"):
-                    predict = _predict if workers is None else partial(_predict_on, workers)
-                    predict(job, store, image, cubes, on_progress)
-                with clock.stage("mask"):
-                    if workers is None:
-                        small = options.smallest_piece_voxels
-                        fibre, pieces = write_mask(images, image, job.blocks, options.threshold, small)
-                    else:
-                        fibre, pieces = mask_on(workers, image, store, job.blocks, options)
+        images = folder if options.store is None else location(options.store)
+        keep_input(volume, images / PROBABILITY, images / MASK)
+        store = SegmentStore(folder, job.pinned, images, options.shard if options.sharded else 0)
+        (folder / MARK).unlink(missing_ok=True)
+        with store.open(opened.shape, opened.spacing_um) as image:
+            before, cubes = len(store.finished), CubeCount()
+            with clock.stage("segment"):
+                predict = _predict if workers is None else partial(_predict_on, workers)
+                predict(job, store, image, cubes, on_progress)
+            with clock.stage("mask"):
+                if workers is None:
+                    small = options.smallest_piece_voxels
+                    fibre, pieces = write_mask(images, image, job.blocks, options.threshold, small)
+                else:
+                    fibre, pieces = mask_on(workers, image, store, job.blocks, options)
     options = job.options
     doubts = [] if fibre else [f"{volume}: {no_fibre(options)}: the mask is empty"]
     record = {
@@ -194,7 +198,7 @@ def segment_into(
         "pieces": None if pieces is None else asdict(pieces),
     }
     return Segmentation(
-        output, location(volume), opened.shape, opened.spacing_um, job.region, fibre, len(job.blocks), before, cubes,
+        folder, location(volume), opened.shape, opened.spacing_um, job.region, fibre, len(job.blocks), before, cubes,
         options, record, tuple(clock.stages), tuple(doubts),
     )  # fmt: skip
 

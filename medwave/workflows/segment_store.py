@@ -1,4 +1,4 @@
-"""The folder of a segmentation while it grows: what it holds, which blocks are finished, and who is writing.
+"""The folder of a segmentation while it grows: what it holds, and which blocks are finished.
 
 ``segmentation.json`` pins everything that shapes a probability: the input, the weights, where cubes lie. A run with
 other values is refused. ``segmentation.blocks`` gets a line when a block of ``probability.ome.zarr`` is written, so
@@ -34,16 +34,16 @@ FIBRE = 255
 """Value of fibre in a mask."""
 
 
-def keep_input(images: Path, volume: StrPath) -> None:
-    """Refuse a place at which a result would replace the input.
+def keep_input(path: StrPath, *targets: Path) -> None:
+    """Refuse results of which one would replace an input.
 
     Raises:
         OutputError: naming the input.
     """
-    for target in (images / PROBABILITY, images / MASK):
-        here = not is_url(volume) and not is_url(target) and target.exists() and location(volume).exists()
-        if str(target) == str(location(volume)) or (here and target.samefile(location(volume))):
-            raise OutputError(f"{volume}: a result would replace this input; choose another output folder")
+    for target in targets:
+        here = not is_url(path) and not is_url(target) and target.exists() and location(path).exists()
+        if str(target) == str(location(path)) or (here and target.samefile(location(path))):
+            raise OutputError(f"{path}: a result would replace this input; choose another output folder")
 
 
 class SegmentStore:
@@ -59,8 +59,7 @@ class SegmentStore:
         finished: starts of the blocks that are written.
 
     Raises:
-        OutputError: when the folder holds another segmentation or foreign results, another run is writing there, or
-            it cannot be written.
+        OutputError: when the folder holds another segmentation or foreign results, or cannot be written.
     """
 
     def __init__(self, folder: Path, pinned: dict[str, Any], images: Path | None = None, shard: int = 0) -> None:
@@ -72,15 +71,14 @@ class SegmentStore:
 
     @contextlib.contextmanager
     def open(self, shape: Triple, spacing_um: Sequence[float] | None) -> Iterator[OmeZarrImage]:
-        """The probability to write blocks to; the folder is ours until the block ends.
+        """The probability to write blocks to.
 
         Raises:
-            OutputError: when another run is writing there, or it cannot be written.
+            OutputError: when it cannot be written.
         """
         with _writing(self.folder / JOURNAL):
             self._journal = os.open(self.folder / JOURNAL, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            self._lock()
             self._read_journal()
             write_json(self.folder / RECORD, {"format": FORMAT, **self.pinned})
             yield self._image(shape, spacing_um)
@@ -124,18 +122,6 @@ class SegmentStore:
                 "folder"
             )
         return True
-
-    def _lock(self) -> None:
-        try:
-            import fcntl
-        except ImportError:  # Windows
-            return
-        try:
-            fcntl.flock(self._journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise OutputError(
-                f"{self.folder}: another run writes here; wait for it, or choose another folder"
-            ) from None
 
     def _read_journal(self) -> None:
         """Collect the finished blocks, and cut off what a kill left of a line."""

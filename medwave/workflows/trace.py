@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from medwave import __version__
@@ -27,9 +28,11 @@ from medwave.cubes.plan import Triple
 from medwave.scale import Workers
 from medwave.tracing import TraceOptions, scale
 from medwave.tracing.alignment import alignment_within
+from medwave.tracing.roots import FARTHEST_FOREGROUND
 from medwave.tracing.voxels import VoxelsInTiles
 from medwave.volumes import write_swc
 from medwave.volumes.location import absolute, fingerprint_at
+from medwave.volumes.stack import Spacing
 from medwave.workflows.block_progress import OnProgress
 from medwave.workflows.options import TraceFileOptions, TreeOptions, VolumeOptions
 from medwave.workflows.trace_blocks import trace_source
@@ -85,6 +88,7 @@ def trace_file(
         opened = stack.open()
         spacing_um, shape = opened.spacing_um, opened.shape
         check_spacing(volume, spacing_um, options.units, warn)
+        check_root(volume, options.root, spacing_um, Box((0, 0, 0), shape))
         stage("trace")
         how = trace_options(options, spacing_um, kind=options.kind, threshold=options.threshold)
         source = VolumeSource(stack, (0, 0, 0), shape, options.kind)
@@ -184,6 +188,23 @@ def check_spacing(volume: StrPath, spacing_um: tuple[float, float, float] | None
         raise InputError(f"{volume}: does not tell its voxel size, which micrometres need; give --spacing z,y,x")
     if spacing_um is None:
         warn(f"{volume} does not tell its voxel size: voxels are taken as cubes; --spacing z,y,x says otherwise")
+
+
+def check_root(volume: StrPath, root: Spacing | None, spacing_um: Spacing | None, box: Box) -> None:
+    """Refuse a root (z, y, x) in voxels that is too far from a box for any foreground in it.
+
+    Raises:
+        InputError: naming the volume.
+    """
+    if root is None:
+        return
+    size, last = np.array(spacing_um or (1.0, 1.0, 1.0)), np.array(box.stop) - 1
+    outside = np.linalg.norm((root - np.clip(root, box.start, last)) * size / size[2])
+    if not outside <= FARTHEST_FOREGROUND:
+        raise InputError(
+            f"{volume}: the root (z, y, x) = {tuple(root)} is more than {FARTHEST_FOREGROUND:g} voxels outside of "
+            f"what is traced, voxels {tuple(box.start)} to {tuple(last.tolist())}: check the order of its axes"
+        )
 
 
 def check_memory(source: Source, advice: str) -> None:

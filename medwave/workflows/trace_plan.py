@@ -11,9 +11,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from medwave.core.files import StrPath
+from medwave.cubes import Box
 from medwave.cubes.plan import CubePlan, Triple
 from medwave.workflows.options import TraceFileOptions
-from medwave.workflows.trace import naming, stack_of, trace_options
+from medwave.workflows.trace import check_root, naming, stack_of, trace_options
 from medwave.workflows.trace_look import looks_at, stored_boxes
 from medwave.workflows.trace_source import VolumeSource, block_size, stacks
 from medwave.workflows.trace_tasks import most_bytes
@@ -57,6 +58,7 @@ def plan_trace(volume: StrPath, *, options: TraceFileOptions | None = None) -> T
     stack = stack_of(volume, options)
     with stacks(), naming(volume):
         opened = stack.open()
+        check_root(volume, options.root, opened.spacing_um, Box((0, 0, 0), opened.shape))
         trace_options(options, opened.spacing_um, kind=options.kind, threshold=options.threshold)
         source = VolumeSource(stack, (0, 0, 0), opened.shape, options.kind)
         size = block_size(source)

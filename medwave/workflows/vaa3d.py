@@ -31,6 +31,11 @@ PROGRAMS = ("vaa3d", "Vaa3D", "Vaa3D-x", "vaa3d64")
 MARKER_HEADER = "##x,y,z,radius,shape,name,comment,color_r,color_g,color_b"
 
 
+def find_vaa3d() -> str | None:
+    """The program, where it is on the PATH."""
+    return next((found for name in PROGRAMS if (found := shutil.which(name))), None)
+
+
 def trace_with_vaa3d(volume: npt.NDArray[np.generic], folder: Path, options: TraceOptions) -> Tree:
     """Trace a volume (z, y, x) by Vaa3D; the files in between lie in ``folder``, which goes when all went well.
 
@@ -48,7 +53,7 @@ def trace_with_vaa3d(volume: npt.NDArray[np.generic], folder: Path, options: Tra
 
     with result_folder(folder):
         command = _prepared(volume, folder, options)
-        program = next((found for name in PROGRAMS if (found := shutil.which(name))), None)
+        program = find_vaa3d()
         shown = shlex.join(["vaa3d", *command])
         result = folder / "app2.swc"
         if program is None:

@@ -333,6 +333,9 @@ def test_json_that_cannot_be_written_is_told_before_the_work(refused, medwave, p
     assert "would replace its input" in refused(
         "score", tmp_path / "tree.swc", tmp_path / "tree.swc", "--json", tmp_path / "tree.swc"
     )
+    assert "would replace its input" in refused(
+        "trace", tmp_path / "tree.swc", "-o", "t.swc", "--dry-run", "--json", tmp_path / "tree.swc"
+    )
     assert medwave(*words, tmp_path / "out" / "all.json").code == 0
     assert len(json.loads((tmp_path / "out" / "all.json").read_text())) > 1
 

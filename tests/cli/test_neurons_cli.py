@@ -1,9 +1,12 @@
 """``medwave trace``, ``score`` and ``swc`` as a person types them; what is wrong is one line and exit code 2."""
 
+import functools
+import http.server
 import json
 import os
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ import tifffile
 from cli_cases import listing
 
 from medwave.transforms.neurons import Growth, grow_tree, render_neuron
-from medwave.volumes import read_swc, write_swc
+from medwave.volumes import create_ome_zarr, read_swc, write_swc
 
 SHAPE = (24, 72, 72)
 GOOD = "1 1 5 5 5 1 -1\n2 3 9 5 5 1 1\n"
@@ -97,6 +100,24 @@ def test_check_with_the_image(medwave, files):
     done = medwave("swc", "check", files / "flipped.swc", "--image", files / "image.tif")
     assert done.code == 0
     assert "medwave swc convert --flip-y 72" in done.out
+
+
+def test_a_volume_may_be_a_url(medwave, files, neuron):
+    create_ome_zarr(files / "v.ome.zarr", SHAPE, np.uint8, spacing_um=(1, 1, 1)).write((slice(None),) * 3, neuron.image)
+    assert medwave("trace", files / "v.ome.zarr", "-o", files / "here.swc").code == 0
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(files))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        url = f"http://127.0.0.1:{server.server_port}/v.ome.zarr"
+        done = medwave("trace", url, "-o", files / "there.swc", "--report", files / "page.html")
+        assert done.code == 0, done.err
+        checked = medwave("swc", "check", files / "there.swc", "--image", url)
+        assert (checked.code, checked.out) == (0, f"{files / 'there.swc'}: no finding\n")
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert read_swc(files / "there.swc") == read_swc(files / "here.swc")
 
 
 def test_fix_and_convert(medwave, files):

@@ -1,5 +1,6 @@
 """One run at a time in a folder."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -46,6 +47,16 @@ def test_a_killed_run_stops_nobody(tmp_path):
 def test_the_lock_goes_when_the_block_fails(tmp_path):
     with pytest.raises(ZeroDivisionError), only_run_in(tmp_path):
         raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_stops_nobody(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("medwave.core.locks.os.pwrite", full)
+    with only_run_in(tmp_path), pytest.raises(OutputError, match="another process is working"), only_run_in(tmp_path):
+        pass
     assert list(tmp_path.iterdir()) == []
 
 

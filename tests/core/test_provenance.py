@@ -9,7 +9,8 @@ from importlib import metadata
 import numpy as np
 import pytest
 
-from medwave.core.provenance import StageClock, sha256, versions
+from medwave.core import provenance
+from medwave.core.provenance import StageClock, fingerprint, sha256, versions
 
 
 def test_stages_are_measured_in_order():
@@ -78,3 +79,50 @@ def test_known_digests(tmp_path):
     assert sha256(empty) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
     assert sha256(str(text)) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert sha256(large) == hashlib.sha256(content).hexdigest()
+
+
+META, NRRD = "NDims = 3\nElementDataFile = ", "NRRD0004\ndimension: 3\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "header", "data"),
+    [
+        ("a.mhd", META + "values one.raw\n", ["values one.raw"]),
+        ("a.mha", META + "sub/a.raw\r\n", ["sub/a.raw"]),
+        ("a.mhd", META + "LIST 2\ns1.raw\ns2.raw\n", ["s1.raw", "s2.raw"]),
+        ("a.mhd", META + "s%02d.raw 1 3 2", ["s01.raw", "s03.raw"]),
+        ("a.mhd", META + "s%d.raw 1 2", ["s1.raw", "s2.raw"]),
+        ("a.nhdr", NRRD + "data file: a.raw.gz\n", ["a.raw.gz"]),
+        ("a.nhdr", NRRD + "datafile: ./s%d.raw 2 1 -1 2\n", ["s2.raw", "s1.raw"]),
+        ("a.nrrd", NRRD + "data file: LIST\ns1.raw\ns2.raw\n\n", ["s1.raw", "s2.raw"]),
+    ],
+)
+@pytest.mark.parametrize("largest", [provenance.LARGEST_HASHED_BYTES, 5], ids=["small", "large"])
+def test_the_data_of_a_header_count(tmp_path, monkeypatch, name, header, data, largest):
+    monkeypatch.setattr(provenance, "LARGEST_HASHED_BYTES", largest)
+    (tmp_path / name).write_bytes(header.encode())
+    alone = fingerprint(tmp_path / name)  # no data: what reads it will say so
+    (tmp_path / "sub").mkdir()
+    seen = [alone]
+    for file in data:
+        for values in (b"first", b"second"):
+            (tmp_path / file).write_bytes(values)
+            seen.append(fingerprint(tmp_path / name))
+    assert len({each["sha256"] for each in seen}) == len(seen)
+    assert fingerprint(tmp_path / name) == seen[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.mha", META.encode() + b"LOCAL\nother.raw"),
+        ("a.nrrd", NRRD.encode() + b"\n\xff\ndata file: other.raw\n"),
+        ("a.mhd", b"\xff\x00 no header"),
+        ("a.mhd", META.encode()),
+        ("a.txt", META.encode() + b"other.raw"),
+    ],
+)
+def test_other_files_count_by_their_own_bytes(tmp_path, name, content):
+    (tmp_path / "other.raw").write_bytes(b"values")
+    (tmp_path / name).write_bytes(content)
+    assert fingerprint(tmp_path / name) == {"sha256": hashlib.sha256(content).hexdigest(), "of": "content"}

@@ -49,6 +49,23 @@ def statuses(outcomes):
     return [outcome.status for outcome in outcomes]
 
 
+@pytest.mark.parametrize("header", ["a.mhd", "a.nhdr"])
+def test_other_data_of_the_same_header_are_registered_anew(tmp_path, header):
+    folder = write_cohort(tmp_path, 2)
+    stored = sitk.ReadImage(str(folder / "b0.nii.gz"))
+    image = sitk.GetImageFromArray(sitk.GetArrayFromImage(stored))
+    image.CopyInformation(stored)
+    sitk.WriteImage(image, str(folder / header))
+    (folder / "pairs.csv").write_text(f"fixed,moving\nb1.nii.gz,{header}\n")
+    items = cohort_pairs(folder / "pairs.csv")
+    assert statuses(register_cohort(items, tmp_path / "out", options=QUICK)) == [DONE]
+    assert statuses(register_cohort(items, tmp_path / "out", options=QUICK)) == [BEFORE]
+    before = (folder / header).read_bytes()
+    sitk.WriteImage(image * 2, str(folder / header))
+    assert (folder / header).read_bytes() == before
+    assert statuses(register_cohort(items, tmp_path / "out", options=QUICK)) == [DONE]
+
+
 def test_failures_are_listed_and_the_same_question_is_not_asked_twice(tmp_path):
     folder = write_cohort(tmp_path, 3)
     (folder / "b2.nii.gz").write_bytes(b"no image")

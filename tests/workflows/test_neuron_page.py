@@ -77,6 +77,10 @@ def test_what_cannot_work_is_said_before_the_trace(files):
         trace_with_page(*where, files / "absent" / "page.html")
     with pytest.raises(OutputError, match="would replace its input"):
         trace_with_page(*where, files / "gold.swc", gold=files / "gold.swc")
+    with pytest.raises(OutputError, match="would replace its input"):
+        trace_with_page(where[0], files / "gold.swc", files / "page.html", gold=files / "gold.swc")
+    with pytest.raises(OutputError, match="the page would replace the tree"):
+        trace_with_page(*where, files / "tree.swc")
     with pytest.raises(MissingFileError, match=r"none\.swc"):
         trace_with_page(*where, files / "page.html", gold=files / "none.swc")
     assert not (files / "tree.swc").exists()

@@ -5,10 +5,11 @@ import json
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import tifffile
 
 import medwave
-from medwave.core.errors import InputError, MissingFileError
+from medwave.core.errors import InputError, MissingFileError, MissingProgramError, OutputError
 from medwave.tracing import translate
 from medwave.transforms.neurons import Growth, grow_tree, render_neuron
 from medwave.volumes import (
@@ -20,6 +21,7 @@ from medwave.volumes import (
     write_swc,
     write_v3draw,
 )
+from medwave.workflows.options_neurons import ReconstructOptions
 from medwave.workflows.reconstruct_batch import COLUMNS, Item, batch_items, reconstruct_batch
 from medwave.workflows.score import score_file
 from medwave.workflows.trace import trace_file
@@ -125,7 +127,7 @@ def test_other_options_of_tracing_keep_the_probabilities(run):
     assert len(again.tree) > len(first.tree)
 
 
-def test_what_cannot_end_well_is_said_before_the_work(run, files):
+def test_what_cannot_end_well_is_said_before_the_work(run, files, monkeypatch):
     with pytest.raises(InputError, match="--spacing"):
         run(units="um")
     write_swc(files / "um.swc", read_swc(files / "gold.swc"), units="um")
@@ -138,7 +140,22 @@ def test_what_cannot_end_well_is_said_before_the_work(run, files):
         run(gold=files / "far.swc", region="0:2,:,:")
     with pytest.raises(InputError, match="bridge_angle_degrees"):
         run(bridge_angle_degrees=999.0)
+    with pytest.raises(
+        InputError, match=r"image\.tif: the root .* 10 voxels outside .* \(0, 20, 10\) to \(23, 71, 59\)"
+    ):
+        run(region=":,20:,10:60", root=(5, 30, 70))
+    monkeypatch.setenv("PATH", str(files))
+    with pytest.raises(MissingProgramError, match=r"image\.tif: vaa3d is not on the PATH"):
+        run(tracer="vaa3d")
     assert not (files / "out").exists()
+
+
+def test_a_gold_tree_is_never_replaced(run, files):
+    (files / "out").mkdir()
+    before = (files / "gold.swc").rename(files / "out" / "tree.swc").read_bytes()
+    with pytest.raises(OutputError, match=r"tree\.swc: a result would replace this input"):
+        run(gold=files / "out" / "tree.swc")
+    assert [(path.name, path.read_bytes()) for path in (files / "out").iterdir()] == [("tree.swc", before)]
 
 
 def test_nothing_to_trace_keeps_the_segmentation(bright_is_fibre, tmp_path):
@@ -150,10 +167,43 @@ def test_nothing_to_trace_keeps_the_segmentation(bright_is_fibre, tmp_path):
     assert (tmp_path / "out" / "mask.ome.zarr").exists()
 
 
+def test_two_runs_do_not_share_a_folder_till_the_record_is_written(run, files):
+    stages = []
+
+    def meanwhile(stage):
+        stages.append(stage)
+        if stage in ("trace", "report"):
+            with pytest.raises(OutputError, match=r"out: process \d+ is working in this folder"):
+                run(threshold=0.9)
+            with pytest.raises(OutputError, match=r"out: process \d+ is working in this folder"):
+                medwave.segment(files / "image.tif", files / "out")
+
+    first = run(on_stage=meanwhile)
+    assert {"trace", "report"} < set(stages)
+    assert json.loads((files / "out" / "run.json").read_text())["tree"]["nodes"] == len(first.tree)
+    assert not (files / "out" / ".lock").exists()
+    assert run(threshold=0.9).segmentation.cubes.predicted == 0
+
+
 def test_more_fibre_than_can_be_is_refused_and_the_way_out_works(run, files):
     with pytest.raises(InputError, match=r"image\.tif: .* have a probability above 0.5.*raise the --threshold"):
         run(largest_foreground_share=0.001)
     assert run().segmentation.cubes.predicted == 0
+
+
+def test_other_data_of_the_same_header_are_not_taken_for_the_volume(files, neuron, bright_is_fibre):
+    def write(image):
+        sitk.WriteImage(sitk.GetImageFromArray(image), str(files / "m.mhd"))
+        return (files / "m.mhd").read_bytes()
+
+    header = write(neuron.image)
+    items = [Item("m", files / "m.mhd")]
+    assert reconstruct_batch(items, files / "all", weights=bright_is_fibre)[0].status == "done"
+    assert reconstruct_batch(items, files / "all", weights=bright_is_fibre)[0].status == "complete before"
+    assert write(neuron.image[::-1].copy()) == header
+    (again,) = reconstruct_batch(items, files / "all", weights=bright_is_fibre)
+    assert again.status == "failed"
+    assert "holds a segmentation of another kind (volume: " in again.error
 
 
 @pytest.fixture
@@ -206,6 +256,29 @@ def test_a_batch_that_was_interrupted_goes_on(many, files, bright_is_fibre):
     assert [result.status for result in results] == ["complete before", "done"]
 
 
+def test_a_tree_that_was_removed_is_made_again(files, bright_is_fibre):
+    items = [Item("a", files / "image.tif")]
+    reconstruct_batch(items, files / "all", weights=bright_is_fibre)
+    tree = files / "all" / "a" / "tree.swc"
+    before = read_swc(tree)
+    tree.unlink()
+    (again,) = reconstruct_batch(items, files / "all", weights=bright_is_fibre)
+    assert again.status == "done"
+    assert read_swc(tree) == before
+
+
+def test_in_a_batch_each_volume_has_a_store_of_its_own(many, files, bright_is_fibre):
+    items = [Item("a", many / "a.v3draw"), Item("c", many / "c.tif")]
+    options = ReconstructOptions(store=str(files / "store"))
+    for status in ("done", "complete before"):
+        results = reconstruct_batch(items, files / "all", weights=bright_is_fibre, options=options)
+        assert [(result.status, result.error) for result in results] == [(status, "")] * 2
+    for name in ("a", "c"):
+        assert sorted(path.name for path in (files / "store" / name).iterdir()) == [
+            "mask.ome.zarr", "probability.ome.zarr"
+        ]  # fmt: skip
+
+
 def test_tables_and_names(many, files, bright_is_fibre):
     first, second = batch_items([files / "table.csv"])
     assert first == Item("first", many / "a.v3draw", files / "gold.swc")
@@ -216,6 +289,14 @@ def test_tables_and_names(many, files, bright_is_fibre):
     scored = score_file(files / "all" / "first" / "tree.swc", files / "gold.swc").scores
     assert row["f1"] == pytest.approx(scored.at_tolerance.by_samples.f1, abs=1e-4)
     assert row["esa"] == pytest.approx(scored.distances.esa, abs=1e-4)
+
+
+def test_a_table_may_name_urls(files):
+    (files / "urls.csv").write_text("volume\nhttp://127.0.0.1:1/brain.ome.zarr\nfile:///data/other.tif\nimage.tif\n")
+    items = batch_items([files / "urls.csv"])
+    assert [item.name for item in items] == ["brain", "other", "image"]
+    where = ["http://127.0.0.1:1/brain.ome.zarr", "/data/other.tif", str(files / "image.tif")]
+    assert [str(item.volume) for item in items] == where
 
 
 def test_one_volume_is_no_batch(many, files, neuron):

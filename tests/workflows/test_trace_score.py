@@ -126,6 +126,13 @@ def test_a_tree_that_misses_the_fibres_is_doubted(files, neuron, monkeypatch, mo
     assert words in warnings[0]
 
 
+def test_a_root_far_outside_of_the_volume_is_refused_at_once(files):
+    stages = []
+    with pytest.raises(InputError, match=r"image\.tif: the root .* = \(30, 50, 99\) is more than 10 voxels outside"):
+        trace_file(files / "image.tif", files / "t.swc", root=(30, 50, 99), on_stage=stages.append, on_warning=quiet)
+    assert not stages
+
+
 def test_too_much_foreground_is_refused_by_name(files):
     with pytest.raises(InputError, match=r"image\.tif: .*foreground"):
         trace_file(files / "image.tif", files / "tree.swc", threshold=0.5, on_warning=quiet)
