@@ -12,6 +12,8 @@ import functools
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from medwave.core.errors import InputError, MissingFileError, VolumeFormatError
 from medwave.core.files import StrPath, input_file
 from medwave.volumes.location import is_url, location
@@ -117,9 +119,14 @@ def _open(path: Path, channel: int, level: int, axes: str | None) -> LazyVolume:
 
 
 def _read_whole(path: Path) -> LazyVolume:
-    """An image of the other formats of this room: the array is turned to (z, y, x), mm become micrometres."""
+    """An image of the other formats of this room: the array is turned to (z, y, x), mm become micrometres.
+
+    In NRRD the units of the header count: microscopes write micrometres, which ITK reads as mm.
+    """
+    from medwave.volumes.nrrd import nrrd_units_um
     from medwave.volumes.read import read_volume
 
     volume = read_volume(path, dtype=None)
-    spacing_um = [float(s) * 1000 for s in volume.grid.spacing_mm[::-1]]
+    steps = volume.grid.affine[:3, :3] * nrrd_units_um(path)[:, None]
+    spacing_um = np.linalg.norm(steps, axis=0)[::-1].tolist()
     return LazyVolume.from_array(volume.data.T, name=path, spacing_um=spacing_um)
