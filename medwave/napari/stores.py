@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from medwave.core.files import StrPath
 from medwave.volumes import LazyVolume, open_stack
-from medwave.volumes.ome_zarr import find_image, is_zarr
+from medwave.volumes.ome_zarr import find_image, first_place, is_zarr
 
 Layer = tuple[Any, dict[str, Any], str]
 Paths = str | Sequence[str]
@@ -23,6 +24,8 @@ Paths = str | Sequence[str]
 ENDINGS = (".zarr", ".v3draw", ".v3dpbd")
 LABELS = ("mask", "labels")
 """How the names of stores begin whose values are labels."""
+_MADE = ("probability", "mask")
+"""How the names of stores begin that lie on another volume, by their translation; others begin at 0, as trees count."""
 
 
 class VolumeView:
@@ -92,6 +95,11 @@ def listed(path: Paths) -> list[str]:
     return [str(path)] if isinstance(path, str | Path) else [str(name) for name in path]
 
 
+def shift_of(name: StrPath, scale: Sequence[float]) -> tuple[float, ...]:
+    """Where voxel 0 of a probability or mask lies, along z, y, x in the unit of its scale."""
+    return tuple(place * step for place, step in zip(first_place(name), scale, strict=True))
+
+
 def _layers(name: str) -> list[Layer]:
     image = find_image(Path(name)) if is_zarr(name) else None
     levels = range(len(image["datasets"]) if image else 1)
@@ -105,6 +113,8 @@ def _layers(name: str) -> list[Layer]:
         said: dict[str, Any] = {"name": stem if channels == 1 else f"{stem}, channel {channel}", "scale": (1.0,) * 3}
         if spacing is not None:
             said |= {"scale": spacing, "metadata": {"spacing_um": spacing}}
+        if image and stem.startswith(_MADE):
+            said["translate"] = shift_of(name, said["scale"])
         if kind == "image" and stem.startswith("probability"):
             said |= {"colormap": "magma", "blending": "additive", "contrast_limits": (0, 255)}
         data = views if len(views) > 1 else views[0]

@@ -4,6 +4,7 @@ Conventions
     The axes of the store are found by the names that its metadata give them, in any order; boxes are (z, y, x).
     The voxel size is the product of the scales of the resolution and of the image, in micrometres; a store whose axes
     have no unit of length does not tell its voxel size. A chunk that is not there holds the fill value.
+    Levels lie where their translations say, one without at 0; micrometres count from the centre of voxel 0 of level 0.
 
 References
     OME-NGFF 0.4 and 0.5: https://ngff.openmicroscopy.org; Moore et al., Nature Methods 18:1496, 2021,
@@ -14,10 +15,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -67,7 +68,8 @@ def open_zarr(path: StrPath, *, channel: int = 0, level: int = 0) -> LazyVolume:
         if level != 0:
             raise InputError(f"{folder}: a plain zarr array has one resolution, level {level} is asked for; use 0")
         array = open_array(folder, "r")
-        return _volume(folder, folder, array, "zyx" if array.ndim == 3 else "?" * array.ndim, 0, None)
+        names = "zyx" if array.ndim == 3 else "?" * array.ndim
+        return _volume(folder, folder, array, names, 0, None, (0.0, 0.0, 0.0))
     datasets = image["datasets"]
     if not 0 <= level < len(datasets):
         raise InputError(f"{folder}: level {level} is asked for, the levels are 0 to {len(datasets) - 1}; choose one")
@@ -79,7 +81,23 @@ def open_zarr(path: StrPath, *, channel: int = 0, level: int = 0) -> LazyVolume:
             f"{folder}: the metadata name {len(axes)} axes, the array has shape {array.shape}; write it again"
         )
     names = "".join(axis["name"].lower() if len(axis["name"]) == 1 else "?" for axis in axes)
-    return _volume(folder, where, array, names, channel, _spacing(folder, image, datasets[level], axes))
+    placing = _placing(folder, image, datasets[level], axes)
+    offset = placing.from_voxel(_placing(folder, image, datasets[0], axes).places)
+    return _volume(folder, where, array, names, channel, _spacing(folder, placing.sizes, axes), offset)
+
+
+def first_place(path: StrPath) -> Spacing:
+    """Where voxel 0 of level 0 of an OME-Zarr image lies by its translation: along z, y, x, in voxels.
+
+    Raises:
+        VolumeFormatError: when it is not a zarr store, or its metadata are unusable.
+    """
+    folder = location(path)
+    with reached(path):
+        image = find_image(folder)
+    if image is None:
+        return 0.0, 0.0, 0.0
+    return _placing(folder, image, image["datasets"][0], _axes(folder, image)).from_voxel((0.0, 0.0, 0.0))
 
 
 def open_array(path: Path, mode: Any) -> Any:
@@ -166,32 +184,58 @@ def _axes(folder: Path, image: dict[str, Any]) -> list[dict[str, Any]]:
     return axes
 
 
-def _spacing(
+class _Placing(NamedTuple):
+    """Size of a voxel of a level and place of its voxel 0, along z, y, x, in the units of the axes."""
+
+    sizes: Spacing
+    places: Spacing
+
+    def from_voxel(self, other: Spacing) -> Spacing:
+        """How far voxel 0 lies from another place, in voxels."""
+        z, y, x = (
+            (place - start) / size if size else 0.0
+            for size, place, start in zip(self.sizes, self.places, other, strict=True)
+        )
+        return z, y, x
+
+
+def _placing(
     folder: Path, image: dict[str, Any], dataset: dict[str, Any], axes: list[dict[str, Any]]
-) -> Spacing | None:
-    """Micrometres along z, y, x, or None when an axis has no unit of length."""
-    sizes = dict.fromkeys("zyx", 1.0)
-    for holder in (image, dataset):
+) -> _Placing:  # fmt: skip
+    """What the transformations of a level say, which come before those of the image."""
+    sizes, places = dict.fromkeys("zyx", 1.0), dict.fromkeys("zyx", 0.0)
+    for holder in (dataset, image):
         for step in holder.get("coordinateTransformations") or []:
-            if step.get("type") != "scale":
+            kind = step.get("type")
+            if kind not in ("scale", "translation"):
                 continue
-            scale = step.get("scale")
-            if not isinstance(scale, list) or len(scale) != len(axes):
-                raise VolumeFormatError(f"{folder}: a scale has one number per axis, got {scale}; correct the metadata")
-            for axis, factor in zip(axes, scale, strict=True):
-                if axis["name"].lower() in sizes:
-                    sizes[axis["name"].lower()] *= float(factor)
+            numbers = step.get(kind)
+            if not isinstance(numbers, list) or len(numbers) != len(axes):
+                raise VolumeFormatError(
+                    f"{folder}: a {kind} has one number per axis, got {numbers}; correct the metadata"
+                )
+            for name, number in zip((axis["name"].lower() for axis in axes), numbers, strict=True):
+                if name not in sizes:
+                    continue
+                if kind == "scale":
+                    sizes[name] *= float(number)
+                    places[name] *= float(number)
+                else:
+                    places[name] += float(number)
+    return _Placing((sizes["z"], sizes["y"], sizes["x"]), (places["z"], places["y"], places["x"]))
+
+
+def _spacing(folder: Path, sizes: Spacing, axes: list[dict[str, Any]]) -> Spacing | None:
+    """Micrometres along z, y, x, or None when an axis has no unit of length."""
     units = {axis["name"].lower(): micrometres(axis.get("unit")) for axis in axes}
     scales = [units.get(name) for name in "zyx"]
     if None in scales:
         return None
-    return check_spacing_um(
-        str(folder), [size * float(scale or 0) for size, scale in zip(sizes.values(), scales, strict=True)]
-    )
+    return check_spacing_um(str(folder), [size * float(scale or 0) for size, scale in zip(sizes, scales, strict=True)])
 
 
 def _volume(
-    folder: Path, where: Path, array: Any, names: str, channel: int, spacing_um: Sequence[float] | None
+    folder: Path, where: Path, array: Any, names: str, channel: int, spacing_um: Spacing | None, offset: Spacing
 ) -> LazyVolume:
     said = f"the array has shape {array.shape}, axes {','.join(names)}"
     if not all(name in names for name in "zyx"):
@@ -221,8 +265,9 @@ def _volume(
     blocks = [min(chunks[a], n) for a, n in zip("zyx", shape, strict=True)]
     listed = None if str(where).startswith(("http://", "https://")) else stored  # a web server lists nothing
     return LazyVolume(
-        folder, shape, array.dtype, fetch, chunks=blocks, spacing_um=spacing_um, channels=channels, stored=listed
-    )
+        folder, shape, array.dtype, fetch, chunks=blocks, spacing_um=spacing_um, offset_voxels=offset,
+        channels=channels, stored=listed,
+    )  # fmt: skip
 
 
 def _places(where: Path, axes: int) -> Iterator[tuple[int, ...]]:

@@ -79,6 +79,21 @@ def test_a_tree_in_voxels_is_scaled_as_the_segmentation_beside_it(tree, tmp_path
         assert [layer[1]["scale"] for layer in read(tmp_path / f"{units}.swc")] == [scale, scale]
 
 
+def test_a_tree_lies_on_the_segmentation_of_a_coarser_level(tree, tmp_path):
+    """Voxels are placed as the segmentation is; micrometres count from voxel 0 of the finest level already."""
+    for name in ("probability", "mask", "image"):
+        create_ome_zarr(
+            tmp_path / f"{name}.ome.zarr", (8, 64, 512), np.uint8, spacing_um=SPACING, offset_voxels=(0, 0.25, 0.375)
+        )
+        ((_, said, _),) = read(tmp_path / f"{name}.ome.zarr")
+        assert said.get("translate") == (None if name == "image" else (0, 0.25 * SPACING[1], 0.375 * SPACING[2]))
+    write_swc(tmp_path / "voxels.swc", tree, units="voxels")
+    write_swc(tmp_path / "um.swc", tree, units="um")
+    expected = {"voxels": (0, 0.25 * SPACING[1], 0.375 * SPACING[2]), "um": None}
+    for units, shift in expected.items():
+        assert [layer[1].get("translate") for layer in read(tmp_path / f"{units}.swc")] == [shift, shift]
+
+
 def test_what_is_read_is_written_again(tree, tmp_path):
     write_swc(tmp_path / "a.swc", tree, units="um", header=["from a test"])
     (written,) = write(tmp_path / "b.swc", read(tmp_path / "a.swc")[1])
