@@ -55,7 +55,7 @@ def open_tiff(path: StrPath, *, channel: int = 0, axes: str | None = None) -> La
         check_channel(str(file), channel, channels)
         shape = check_shape(str(file), [sizes[a] for a in "ZYX"])
         check_dtype(str(file), series.dtype)
-        spacing_um = spacing_of(tif)
+        spacing_um = spacing_of(tif, tif.series.index(series))
         start = series.dataoffset
         if start is not None:
             fetch = _mapped(file, tif.byteorder, series, roles, channel)

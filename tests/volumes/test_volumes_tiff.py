@@ -81,6 +81,16 @@ def test_ome_tiff(tmp_path, compression, axes):
     assert open_stack(path, spacing_um=(1, 1, 1)).spacing_um == (1, 1, 1)
 
 
+def test_the_voxel_size_is_that_of_the_image_that_is_read(tmp_path):
+    """A label before the volume, of other pixels."""
+    values = volume((4, 20, 30), "uint8")
+    sizes = {f"PhysicalSize{a}": size for a, size in zip("XYZ", (0.3, 0.25, 2.0), strict=True)}
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=True) as writer:
+        writer.write(values[0, :9, :9], metadata={"axes": "YX", **{f"PhysicalSize{a}": 9.0 for a in "XYZ"}})
+        writer.write(values, metadata={"axes": "ZYX", **sizes})
+    assert reads_as(tmp_path / "a.ome.tif", values).spacing_um == (2.0, 0.25, 0.3)
+
+
 def test_an_ome_tiff_over_several_files(tmp_path):
     values = volume((2, 5, 6), "uint8")
     planes = "".join(
