@@ -99,7 +99,7 @@ def score(
 def check(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="SWC or ESWC files.")],
     single_tree: Annotated[bool, typer.Option("--single-tree", help="More than one root is an error.")] = False,
-    image: file_option("--image", "Volume in whose voxels the trees lie: also tells whether they lie on it.") = None,
+    image: file_option("--image", "Volume in which the trees lie: also tells whether they lie on it.") = None,
     json: JSON = None,
 ) -> None:
     """Check files against each rule of the format; exit code 1 when one breaks a rule that makes it unreadable."""
