@@ -50,8 +50,15 @@ def is_zarr(path: StrPath) -> bool:
         return any((location(path) / name).is_file() for name in METADATA_FILES)
 
 
-def open_zarr(path: StrPath, *, channel: int = 0, level: int = 0) -> LazyVolume:
+def open_zarr(
+    path: StrPath, *, channel: int = 0, level: int = 0, spacing_um: Spacing | None = None
+) -> LazyVolume:  # fmt: skip
     """Open one channel of one resolution of an OME-Zarr image, or a plain 3-D zarr array.
+
+    Args:
+        path: a folder or URL.
+        channel, level: which.
+        spacing_um: voxel size along z, y, x in micrometres, in place of what the metadata say.
 
     Raises:
         VolumeFormatError: when it is not a zarr store, its metadata are unusable, or an array is missing.
@@ -69,7 +76,7 @@ def open_zarr(path: StrPath, *, channel: int = 0, level: int = 0) -> LazyVolume:
             raise InputError(f"{folder}: a plain zarr array has one resolution, level {level} is asked for; use 0")
         array = open_array(folder, "r")
         names = "zyx" if array.ndim == 3 else "?" * array.ndim
-        return _volume(folder, folder, array, names, 0, None, (0.0, 0.0, 0.0))
+        return _volume(folder, folder, array, names, 0, spacing_um, (0.0, 0.0, 0.0))
     datasets = image["datasets"]
     if not 0 <= level < len(datasets):
         raise InputError(f"{folder}: level {level} is asked for, the levels are 0 to {len(datasets) - 1}; choose one")
@@ -83,7 +90,8 @@ def open_zarr(path: StrPath, *, channel: int = 0, level: int = 0) -> LazyVolume:
     names = "".join(axis["name"].lower() if len(axis["name"]) == 1 else "?" for axis in axes)
     placing = _placing(folder, image, datasets[level], axes)
     offset = placing.from_voxel(_placing(folder, image, datasets[0], axes).places)
-    return _volume(folder, where, array, names, channel, _spacing(folder, placing.sizes, axes), offset)
+    spacing_um = spacing_um or _spacing(folder, placing.sizes, axes)
+    return _volume(folder, where, array, names, channel, spacing_um, offset)
 
 
 def first_place(path: StrPath) -> Spacing:

@@ -222,6 +222,7 @@ def test_foreign_axes_channels_and_units(tmp_path, version):
     refused(path, GeometryError, "axes z, y and x is needed.*stack its slices")
     rewrite("zyx", values[0], units, [0.0, 1.0, 1.0], both=False)
     refused(path, GeometryError, "three positive numbers of micrometres")
+    assert open_stack(path, spacing_um=(3, 2, 1)).spacing_um == (3, 2, 1)
     rewrite("zyx", values[0], units, [1.0, 1.0], both=False)
     refused(path, VolumeFormatError, "one number per axis")
     rewrite("czyx", values[0], units, [1.0] * 4, both=False)
