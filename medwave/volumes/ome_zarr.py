@@ -14,6 +14,7 @@ References
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -158,6 +159,8 @@ def find_image(folder: Path) -> dict[str, Any] | None:
     ome = attributes.get("ome", attributes)
     images = ome.get("multiscales") if isinstance(ome, dict) else None
     if isinstance(images, list) and images and isinstance(images[0], dict) and images[0].get("datasets"):
+        if not all("path" in dataset for dataset in _objects(folder, images[0], "datasets")):
+            raise VolumeFormatError(f"{folder}: each dataset has the path of its array; correct the metadata")
         return images[0]
     if is_array:
         return None
@@ -185,10 +188,22 @@ def _object(value: Any) -> dict[str, Any]:
     return value
 
 
+def _objects(folder: Path, holder: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    """A list of objects; empty where it is left out."""
+    values = holder.get(name) or []
+    if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+        raise VolumeFormatError(f"{folder}: {name} is a list of objects, got {values}; correct the metadata")
+    return values
+
+
 def _axes(folder: Path, image: dict[str, Any]) -> list[dict[str, Any]]:
-    axes = [{"name": axis} if isinstance(axis, str) else axis for axis in image.get("axes") or []]
+    named = image.get("axes")
+    axes = [{"name": axis} if isinstance(axis, str) else axis for axis in named] if isinstance(named, list) else []
     if not axes or not all(isinstance(axis, dict) and isinstance(axis.get("name"), str) for axis in axes):
         raise VolumeFormatError(f"{folder}: the metadata name no axes; write it again as NGFF 0.4 or 0.5")
+    for axis in axes:
+        if not isinstance(axis.get("unit") or "", str):
+            raise VolumeFormatError(f"{folder}: units are names, got {axis['unit']}; correct the metadata")
     return axes
 
 
@@ -213,12 +228,12 @@ def _placing(
     """What the transformations of a level say, which come before those of the image."""
     sizes, places = dict.fromkeys("zyx", 1.0), dict.fromkeys("zyx", 0.0)
     for holder in (dataset, image):
-        for step in holder.get("coordinateTransformations") or []:
+        for step in _objects(folder, holder, "coordinateTransformations"):
             kind = step.get("type")
             if kind not in ("scale", "translation"):
                 continue
             numbers = step.get(kind)
-            if not isinstance(numbers, list) or len(numbers) != len(axes):
+            if not isinstance(numbers, list) or len(numbers) != len(axes) or not all(map(_is_number, numbers)):
                 raise VolumeFormatError(
                     f"{folder}: a {kind} has one number per axis, got {numbers}; correct the metadata"
                 )
@@ -231,6 +246,10 @@ def _placing(
                 else:
                     places[name] += float(number)
     return _Placing((sizes["z"], sizes["y"], sizes["x"]), (places["z"], places["y"], places["x"]))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _spacing(folder: Path, sizes: Spacing, axes: list[dict[str, Any]]) -> Spacing | None:

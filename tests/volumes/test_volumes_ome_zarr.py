@@ -267,6 +267,33 @@ def test_stores_that_are_no_image(tmp_path, version):
     refused(path, VolumeFormatError, "array is missing from the store|No array found")
 
 
+def scaled(scale):
+    return {"coordinateTransformations": [{"type": "scale", "scale": scale}]}
+
+
+@pytest.mark.parametrize(
+    ("image", "level", "pattern"),
+    [
+        ({}, scaled(["a", 1, 1]), "a scale has one number per axis"),
+        ({}, scaled({"z": 1}), "a scale has one number per axis"),
+        ({}, scaled([float("nan"), 1, 1]), "a scale has one number per axis"),
+        ({}, {"coordinateTransformations": ["scale"]}, "coordinateTransformations is a list of objects"),
+        ({}, {"coordinateTransformations": {"type": "scale"}}, "coordinateTransformations is a list of objects"),
+        (scaled(["a", 1, 1]), {}, "a scale has one number per axis"),
+        ({"datasets": ["0"]}, {}, "datasets is a list of objects"),
+        ({"datasets": {"path": "0"}}, {}, "datasets is a list of objects"),
+        ({"datasets": [{}]}, {}, "each dataset has the path"),
+        ({"axes": 3}, {}, "name no axes"),
+        ({"axes": {"a": 1}}, {}, "name no axes"),
+        ({"axes": [{"name": a, "unit": 3} for a in "zyx"]}, {}, "units are names, got 3"),
+    ],
+)
+def test_metadata_of_another_form_are_named(tmp_path, version, image, level, pattern):
+    create_ome_zarr(tmp_path / "a.zarr", (5, 6, 7), "uint8", version=version)
+    change(tmp_path / "a.zarr", lambda there: (there["datasets"][0].update(level), there.update(image)))
+    refused(tmp_path / "a.zarr", VolumeFormatError, pattern + ".*correct the metadata|name no axes")
+
+
 @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_no_damage_escapes_the_error_family(tmp_path, version, data):
