@@ -1,7 +1,8 @@
 """Probabilities, masks and volumes as layers of napari, read where napari looks at them.
 
 A store whose name begins with ``mask`` or ``labels`` becomes a labels layer, any other one image layer per channel;
-all resolutions of an OME-Zarr go along. Layers are views of what is on disk: to paint in a mask, duplicate its layer.
+all resolutions of an OME-Zarr that are volumes go along. Layers are views of what is on disk: to paint in a mask,
+duplicate its layer.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from medwave.core.errors import GeometryError
 from medwave.core.files import StrPath
 from medwave.volumes import LazyVolume, open_stack
 from medwave.volumes.ome_zarr import find_image, first_place, is_zarr
@@ -109,7 +111,7 @@ def _layers(name: str) -> list[Layer]:
     kind = "labels" if whole and stem.startswith(LABELS) else "image"
     layers: list[Layer] = []
     for channel in range(channels):
-        views = [VolumeView(open_stack(name, channel=channel, level=level)) for level in levels]
+        views = _views(name, channel, levels)
         said: dict[str, Any] = {"name": stem if channels == 1 else f"{stem}, channel {channel}", "scale": (1.0,) * 3}
         if spacing is not None:
             said |= {"scale": spacing, "metadata": {"spacing_um": spacing}}
@@ -120,3 +122,16 @@ def _layers(name: str) -> list[Layer]:
         data = views if len(views) > 1 else views[0]
         layers.append((data, said | {"multiscale": len(views) > 1}, kind))
     return layers
+
+
+def _views(name: str, channel: int, levels: range) -> list[VolumeView]:
+    """The levels of a channel, up to one that has a single slice."""
+    views: list[VolumeView] = []
+    for level in levels:
+        try:
+            views.append(VolumeView(open_stack(name, channel=channel, level=level)))
+        except GeometryError:
+            if not views:
+                raise
+            break
+    return views
