@@ -96,7 +96,7 @@ def check(
     single_tree: Annotated[bool, typer.Option("--single-tree", help="More than one root is an error.")] = False,
     image: Annotated[
         Optional[str],  # noqa: UP045  typer needs the old form
-        typer.Option("--image", help="Volume in whose voxels the trees lie: also tells whether they lie on it."),
+        typer.Option("--image", help="Volume in which the trees lie: also tells whether they lie on it."),
     ] = None,
     json: JSON = None,
 ) -> None:

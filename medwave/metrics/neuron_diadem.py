@@ -9,8 +9,9 @@ Rules
     1. Compared are junctions (three neighbours or more) and ends (one neighbour), without the roots.
     2. Lengths are measured on both trees resampled to ``path_step``, so that a jagged and a smooth trace of one fibre
        are equally long.
-    3. The trace is hung up at its node nearest to the gold root, however far; so is one of its other components for
-       every further root of the gold tree. Roots correspond to each other.
+    3. The trace is hung up at its node nearest to the gold root, however far; so is the nearest of its other components
+       for every further root of the gold tree, at a root of its own where several nodes are as near. Roots correspond
+       to each other.
     4. Gold nodes are visited from the root outwards. One is matched when an unmatched node of the trace lies within
        ``xy_tolerance`` in the plane and ``z_tolerance`` in depth, and when, for some matched gold node (or root)
        above it, the partner of that lies above the candidate with a way between of the same length: in xy and in z
@@ -130,13 +131,15 @@ def _hung_like(gold: Tree, trace: Tree) -> tuple[Tree, dict[int, int]]:
     label = components(trace.parent)
     parent = trace.parent.copy()
     pairs: dict[int, int] = {}
-    taken: set[int] = set()
+    free = np.ones(len(trace), dtype=np.bool_)
     for root in gold.roots:
-        away = np.linalg.norm(trace.positions - gold.positions[root], axis=1)
+        if not free.any():
+            break
+        away = np.where(free, np.linalg.norm(trace.positions - gold.positions[root], axis=1), np.inf)
         node = int(away.argmin())
-        if int(label[node]) in taken:
-            continue
-        taken.add(int(label[node]))
+        if len(gold.roots) > 1:  # components that touch there are told apart by their roots
+            node = min(np.flatnonzero(away == away[node]).tolist(), key=lambda near: trace.parent[near] >= 0)
+        free &= label != label[node]
         pairs[int(root)] = node
         above, current = -1, node
         while current >= 0:  # turn the parents round on the way to the old root

@@ -21,6 +21,8 @@ from medwave.core.tree_paths import densify, node_lengths, resample
 
 _PAIRS_AT_ONCE = 1 << 20  # point-edge pairs measured in one go: 100 MB at most
 
+_SAME = 1e-9  # distances that differ by less are one
+
 MOST_SAMPLES = 10_000_000
 """A tree of more is refused: every million takes about 0.9 GB. The axon of a whole brain has a million micrometres."""
 
@@ -172,17 +174,7 @@ def nearest_on_tree(points: npt.ArrayLike, tree: Tree) -> Nearest:
         InputError: when the tree has no edge.
     """
     places = np.asarray(points, dtype=np.float64).reshape(-1, 3)
-    child = tree.edges
-    if not len(child):
-        raise InputError("a tree without edges has no nearest point")
-    length = tree.edge_lengths[child]
-    count = np.maximum(1, np.ceil(length / (length.mean() or 1.0))).astype(np.int64)
-    edge = np.repeat(child, count)
-    share = (np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count) + 0.5) / np.repeat(count, count)
-    start, stop = tree.positions[edge], tree.positions[tree.parent[edge]]
-    centres = KDTree(start + share[:, None] * (stop - start))
-    reach = float((length / count).max() / 2)  # no point of a piece lies further from its centre
-
+    edge, start, stop, centres, reach = _pieces(tree)
     found = Nearest(np.zeros(len(places)), np.zeros(len(places), dtype=np.int64), np.zeros(len(places)))
     waiting, candidates = np.arange(len(places)), 8
     while len(waiting):
@@ -197,6 +189,41 @@ def nearest_on_tree(points: npt.ArrayLike, tree: Tree) -> Nearest:
             again.append(rows[(away[:, -1] - reach < distance[pick]) & (candidates < len(edge))])
         waiting, candidates = np.concatenate(again), 4 * candidates
     return found
+
+
+def edges_as_near(points: Float64Array, tree: Tree, distance: Float64Array) -> tuple[Int64Array, Nearest]:
+    """All edges of a tree that are as near to points as the nearest one.
+
+    Args:
+        points: ``(M, 3)``.
+        tree: a tree with at least one edge.
+        distance: ``(M,)`` of the nearest edge.
+
+    Returns:
+        The row of the point that each of them is near to, and the nearest points on them.
+    """
+    edge, start, stop, centres, reach = _pieces(tree)
+    balls = centres.query_ball_point(points, distance + reach + _SAME)
+    row = np.repeat(np.arange(len(points)), [len(ball) for ball in balls])
+    piece = np.concatenate([np.array(ball, dtype=np.int64) for ball in balls])
+    away, share = _to_edges(points[row], start[piece], stop[piece])
+    _, first = np.unique(np.column_stack([row, edge[piece]]), axis=0, return_index=True)  # a long edge is many pieces
+    first = first[away[first] <= distance[row[first]] + _SAME]
+    return row[first], Nearest(away[first], edge[piece[first]], share[first])
+
+
+def _pieces(tree: Tree) -> tuple[Int64Array, Float64Array, Float64Array, KDTree, float]:
+    """Edges cut into pieces: the edge of each and its ends, the centres, and how far from these a piece reaches."""
+    child = tree.edges
+    if not len(child):
+        raise InputError("a tree without edges has no nearest point")
+    length = tree.edge_lengths[child]
+    count = np.maximum(1, np.ceil(length / (length.mean() or 1.0))).astype(np.int64)
+    edge = np.repeat(child, count)
+    share = (np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count) + 0.5) / np.repeat(count, count)
+    start, stop = tree.positions[edge], tree.positions[tree.parent[edge]]
+    centres = KDTree(start + share[:, None] * (stop - start))
+    return edge, start, stop, centres, float((length / count).max() / 2)
 
 
 def _to_edges(points: Float64Array, start: Float64Array, stop: Float64Array) -> tuple[Float64Array, Float64Array]:

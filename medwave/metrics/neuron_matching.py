@@ -19,8 +19,15 @@ from scipy.spatial import KDTree
 from medwave.core.errors import InputError
 from medwave.core.tree import Float64Array, Tree
 from medwave.core.tree_paths import resample
-from medwave.core.tree_walk import common_ancestors, sum_to_root
-from medwave.metrics.neuron_distances import Samples, comparable, nearest_on_tree, sample_distances
+from medwave.core.tree_walk import common_ancestors, components, sum_to_root
+from medwave.metrics.neuron_distances import (
+    Nearest,
+    Samples,
+    comparable,
+    edges_as_near,
+    nearest_on_tree,
+    sample_distances,
+)
 
 MOST_PAIRS = 100_000_000
 """Samples that may be matched one to one; more are refused: every million takes about 0.1 GB."""
@@ -154,7 +161,8 @@ def path_score(
     """Precision and recall by length of the edges whose ends are connected in the other tree, too.
 
     An edge counts when both its ends lie within the tolerance of the other tree, and the way between their nearest
-    points along that tree differs from the edge's length by ``length_ratio`` of it at most. A fibre that is broken or
+    points along that tree differs from the edge's length by ``length_ratio`` of it at most; where components of the
+    other tree touch, there are several nearest points, and one way is enough. A fibre that is broken or
     wrongly connected loses the edges there. The rule follows PyNeval's "length" measure (Zhang et al. 2021,
     doi 10.3389/fninf.2021.767936), re-made from its description.
 
@@ -192,8 +200,32 @@ def _connected_share(tree: Tree, other: Tree, tolerance: float, length_ratio: fl
     length = tree.edge_lengths[child]
     way = _ways(other, near.edge[child], near.edge[above], depth[child], depth[above], to_root)
     close = (near.distance[child] <= tolerance) & (near.distance[above] <= tolerance)
-    same = np.abs(way - length) <= length_ratio * length + 1e-9
-    return float(length[close & same].sum() / length.sum())
+    good = close & (np.abs(way - length) <= length_ratio * length + 1e-9)
+    if len(other.roots) > 1:
+        left = np.flatnonzero(close & ~good)
+        rows, ways = _further_ways(tree, other, near, child[left], to_root)
+        good[left[rows[np.abs(ways - length[left[rows]]) <= length_ratio * length[left[rows]] + 1e-9]]] = True
+    return float(length[good].sum() / length.sum())
+
+
+def _further_ways(
+    tree: Tree, other: Tree, near: Nearest, child: npt.NDArray[np.int64], to_root: Float64Array
+) -> tuple[npt.NDArray[np.int64], Float64Array]:
+    """Ways along each component of the other tree that is as near as any to both ends of edges: rows and lengths."""
+    if not len(child):
+        return np.zeros(0, np.int64), np.zeros(0)
+    label, ends = components(other.parent), []
+    for node in (child, tree.parent[child]):
+        row, found = edges_as_near(tree.positions[node], other, near.distance[node])
+        depth = to_root[found.edge] - found.share * other.edge_lengths[found.edge]
+        key = row * len(other) + label[found.edge]
+        order = np.argsort(key, kind="stable")
+        ends.append((key[order], found.edge[order], depth[order]))
+    (key, edge, depth), (keys, edges, depths) = ends
+    first, stop = np.searchsorted(keys, key, "left"), np.searchsorted(keys, key, "right")
+    a = np.repeat(np.arange(len(key)), stop - first)
+    b = np.arange(len(a)) - np.repeat(np.cumsum(stop - first) - stop, stop - first)
+    return key[a] // len(other), _ways(other, edge[a], edges[b], depth[a], depths[b], to_root)
 
 
 def _ways(

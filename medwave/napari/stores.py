@@ -1,7 +1,8 @@
 """Probabilities, masks and volumes as layers of napari, read where napari looks at them.
 
 A store whose name begins with ``mask`` or ``labels`` becomes a labels layer, any other one image layer per channel;
-all resolutions of an OME-Zarr go along. Layers are views of what is on disk: to paint in a mask, duplicate its layer.
+all resolutions of an OME-Zarr that are volumes go along. Layers are views of what is on disk: to paint in a mask,
+duplicate its layer.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from medwave.core.errors import GeometryError
+from medwave.core.files import StrPath
 from medwave.volumes import LazyVolume, open_stack
-from medwave.volumes.ome_zarr import find_image, is_zarr
+from medwave.volumes.ome_zarr import find_image, first_place, is_zarr
 
 Layer = tuple[Any, dict[str, Any], str]
 Paths = str | Sequence[str]
@@ -23,6 +26,8 @@ Paths = str | Sequence[str]
 ENDINGS = (".zarr", ".v3draw", ".v3dpbd")
 LABELS = ("mask", "labels")
 """How the names of stores begin whose values are labels."""
+_MADE = ("probability", "mask")
+"""How the names of stores begin that lie on another volume, by their translation; others begin at 0, as trees count."""
 
 
 class VolumeView:
@@ -92,6 +97,11 @@ def listed(path: Paths) -> list[str]:
     return [str(path)] if isinstance(path, str | Path) else [str(name) for name in path]
 
 
+def shift_of(name: StrPath, scale: Sequence[float]) -> tuple[float, ...]:
+    """Where voxel 0 of a probability or mask lies, along z, y, x in the unit of its scale."""
+    return tuple(place * step for place, step in zip(first_place(name), scale, strict=True))
+
+
 def _layers(name: str) -> list[Layer]:
     image = find_image(Path(name)) if is_zarr(name) else None
     levels = range(len(image["datasets"]) if image else 1)
@@ -101,12 +111,27 @@ def _layers(name: str) -> list[Layer]:
     kind = "labels" if whole and stem.startswith(LABELS) else "image"
     layers: list[Layer] = []
     for channel in range(channels):
-        views = [VolumeView(open_stack(name, channel=channel, level=level)) for level in levels]
+        views = _views(name, channel, levels)
         said: dict[str, Any] = {"name": stem if channels == 1 else f"{stem}, channel {channel}", "scale": (1.0,) * 3}
         if spacing is not None:
             said |= {"scale": spacing, "metadata": {"spacing_um": spacing}}
+        if image and stem.startswith(_MADE):
+            said["translate"] = shift_of(name, said["scale"])
         if kind == "image" and stem.startswith("probability"):
             said |= {"colormap": "magma", "blending": "additive", "contrast_limits": (0, 255)}
         data = views if len(views) > 1 else views[0]
         layers.append((data, said | {"multiscale": len(views) > 1}, kind))
     return layers
+
+
+def _views(name: str, channel: int, levels: range) -> list[VolumeView]:
+    """The levels of a channel, up to one that has a single slice."""
+    views: list[VolumeView] = []
+    for level in levels:
+        try:
+            views.append(VolumeView(open_stack(name, channel=channel, level=level)))
+        except GeometryError:
+            if not views:
+                raise
+            break
+    return views

@@ -16,9 +16,8 @@ import numpy as np
 
 from medwave.core.errors import InputError
 from medwave.core.tree import Float64Array, Int64Array, Tree
-from medwave.napari.stores import Layer, Paths, listed
+from medwave.napari.stores import Layer, Paths, listed, shift_of
 from medwave.volumes import open_stack, read_swc, read_swc_comments, read_swc_units, write_swc
-from medwave.volumes.stack import Spacing
 
 BESIDE = "probability.ome.zarr"
 """The store in whose voxels a tree beside it is written, unless its file says micrometres."""
@@ -82,15 +81,14 @@ def write_tree(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
 
 def _layers(path: Path) -> list[Layer]:
     tree, units = read_swc(path), read_swc_units(path)
-    spacing = None if units == "um" else _spacing_beside(path)
-    scale = spacing or (1.0, 1.0, 1.0)
+    place = {"scale": (1.0, 1.0, 1.0)} if units == "um" else _place_beside(path)
     places = tree.positions[:, ::-1]
     colours = _COLOURS[np.where((tree.kind > 0) & (tree.kind < len(_COLOURS)), tree.kind, 0)]
     child = tree.edges
     start = places[tree.parent[child]]
-    edges = {
+    edges: dict[str, Any] = {
         "name": f"{path.stem} edges",
-        "scale": scale,
+        **place,
         "features": {"type": tree.kind[child], "radius": tree.radius[child]},
         "edge_color": colours[child],
         "edge_width": 1.0,
@@ -98,9 +96,9 @@ def _layers(path: Path) -> list[Layer]:
     }
     further = {name: tree.extra[:, k] for k, name in enumerate(tree.extra_names)}
     parent = np.where(tree.parent < 0, -1, tree.parent + 1)
-    nodes = {
+    nodes: dict[str, Any] = {
         "name": f"{path.stem} nodes",
-        "scale": scale,
+        **place,
         "features": further | {
             "id": np.arange(1, len(tree) + 1), "parent": parent, "type": tree.kind, "radius": tree.radius,
         },
@@ -112,13 +110,14 @@ def _layers(path: Path) -> list[Layer]:
     return [(np.stack([start, places[child] - start], axis=1), edges, "vectors"), (places.copy(), nodes, "points")]
 
 
-def _spacing_beside(path: Path) -> Spacing | None:
-    """Voxel size along z, y, x in micrometres of the probabilities in the same folder, where there are some."""
+def _place_beside(path: Path) -> dict[str, Any]:
+    """Scale and shift along z, y, x in micrometres of the probabilities in the same folder, where there are some."""
     store = path.parent / BESIDE
     if not store.is_dir():
-        return None
+        return {"scale": (1.0, 1.0, 1.0)}
     with open_stack(store) as volume:
-        return volume.spacing_um
+        scale = volume.spacing_um or (1.0, 1.0, 1.0)
+    return {"scale": scale, "translate": shift_of(store, scale)}
 
 
 def _parent_rows(path: str, ids: Float64Array, parents: Float64Array) -> Int64Array:

@@ -1,12 +1,14 @@
 """Volumes of any type on the grey scale 0 .. 255 that tracing works on, and the automatic threshold.
 
 8-bit values stay as they are. Others are scaled linearly, from the smallest value to a top that one voxel in 100 000
-may exceed: these saturate, so that a few hot voxels cannot press everything else into a few grey levels.
+may exceed: these saturate, so that a few hot voxels cannot press everything else into a few grey levels. A threshold
+that is asked for divides the values themselves: those in its grey level come to lie on the right side of it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -26,11 +28,13 @@ class GreyScale:
     Attributes:
         low, high: values that become 0 and 255.
         rule: "same": values are grey values already; "mask": 255 where not 0; "linear": from low to high.
+        cut: value above which exactly those lie that become grey values above its level; only for "linear".
     """
 
     low: float
     high: float
     rule: Literal["same", "mask", "linear"]
+    cut: float | None = None
 
     def grey(self, volume: np.ndarray) -> np.ndarray:
         """Values (D, H, W) as grey values, uint8."""
@@ -40,13 +44,22 @@ class GreyScale:
             return np.where(volume != 0, np.uint8(255), np.uint8(0))
         grey = np.empty(volume.shape, np.uint8)
         for z, part in enumerate(volume):
-            scaled = (part.astype(np.float64) - self.low) * (255.0 / (self.high - self.low))
+            values = part.astype(np.float64)
+            scaled = (values - self.low) * (255.0 / (self.high - self.low))
             grey[z] = np.clip(np.rint(scaled), 0, 255)
+            if self.cut is not None:
+                level = int(np.clip(self.threshold_level(self.cut), 0, 254))
+                grey[z] = np.where(values > self.cut, np.maximum(grey[z], level + 1), np.minimum(grey[z], level))
         return grey
 
     def level(self, value: float) -> float:
         """The grey level, not rounded, of a value of the volume."""
         return (value - self.low) / (self.high - self.low) * 255.0
+
+    def threshold_level(self, value: float) -> float:
+        """The level of a threshold; below 255 on a linear scale, where some values above it become 255."""
+        level = self.level(value)
+        return min(level, 254.0) if self.rule == "linear" and math.isfinite(level) else level
 
     def value(self, level: float) -> float:
         """The value of the volume at a grey level."""
@@ -66,8 +79,11 @@ class GreyVolume:
     scale: GreyScale
 
 
-def to_grey(volume: np.ndarray, kind: str) -> GreyVolume:
+def to_grey(volume: np.ndarray, kind: str, threshold: float | None = None) -> GreyVolume:
     """Scale ``volume`` (D, H, W) of ``kind`` "image", "mask" or "probability".
+
+    Args:
+        threshold: value to which the scale is exact, if any.
 
     Raises:
         GeometryError: not three axes, or an axis without voxels.
@@ -83,7 +99,14 @@ def to_grey(volume: np.ndarray, kind: str) -> GreyVolume:
         scale = image_scale(float(volume.min()), _robust_top(volume))
     elif scale.rule == "linear":
         check_probabilities(volume.dtype, float(volume.min()), float(volume.max()))
+    scale = cut_at(scale, threshold)
     return GreyVolume(scale.grey(volume), scale)
+
+
+def cut_at(scale: GreyScale, threshold: float | None) -> GreyScale:
+    """The scale with a threshold to which it is exact; others than linear ones are so already."""
+    exact = threshold is not None and math.isfinite(threshold) and scale.rule == "linear"
+    return replace(scale, cut=threshold) if exact else scale
 
 
 def fixed_scale(dtype: np.dtype, kind: str) -> GreyScale | None:

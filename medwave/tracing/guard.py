@@ -28,13 +28,14 @@ def check_foreground(
     """
     above = np.append(np.cumsum(counts[::-1])[::-1], 0)  # above[v]: voxels with at least grey value v
     total = int(counts.sum())
+    threshold = scale.value(level) if scale.cut is None else scale.cut
     foreground = int(above[int(np.clip(np.floor(level) + 1, 0, 256))])
     if foreground == 0:
         if is_mask:
             raise InputError("the mask is empty: there is nothing to trace")
         brightest = scale.value(float(np.flatnonzero(counts)[-1]))
         raise InputError(
-            f"no voxel is above the threshold {scale.value(level):.4g} (the brightest is {brightest:.4g}): there is "
+            f"no voxel is above the threshold {threshold:.4g} (the brightest is {brightest:.4g}): there is "
             "nothing to trace. Lower the threshold, or check that the volume is the right one."
         )
     share = foreground / total
@@ -47,9 +48,10 @@ def check_foreground(
             f"{share:.1%} of the mask ({foreground} voxels) is foreground, {rule}: a trace would run for long and be a "
             "tangle. Check that fibres and not the background are marked, or raise the largest foreground share."
         )
-    better = scale.value(float(np.flatnonzero(above <= min(0.01 * total, most))[0]) - 1)
+    below = 0.5 if scale.rule == "linear" else 1.0  # grey values are rounded there
+    better = scale.value(float(np.flatnonzero(above <= min(0.01 * total, most))[0]) - below)
     raise InputError(
-        f"{share:.1%} of the volume ({foreground} voxels) is above the threshold {scale.value(level):.4g}, {rule}: a "
+        f"{share:.1%} of the volume ({foreground} voxels) is above the threshold {threshold:.4g}, {rule}: a "
         f"trace would run for long and be a tangle. Raise the threshold ({better:.4g} leaves 1 % or less), or trace a "
         "segmentation of the volume, or raise the largest foreground share."
     )

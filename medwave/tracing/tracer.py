@@ -47,7 +47,7 @@ def trace(volume_zyx: np.ndarray, *, options: TraceOptions | None = None) -> Tre
     """
     options = options or TraceOptions()
     volume = np.asarray(volume_zyx)
-    grey = to_grey(volume, options.kind)
+    grey = to_grey(volume, options.kind, options.threshold)
     levels = grey_levels(grey.scale, np.bincount(grey.grey.reshape(-1), minlength=256), options)
     spacing = voxel_spacing(options)
     foreground = build_foreground(
@@ -86,7 +86,7 @@ def grey_levels(
     if is_mask:
         level = 0.0
     elif options.threshold is not None:
-        level = scale.level(options.threshold)
+        level = scale.threshold_level(options.threshold)
     elif options.kind == "probability":
         level = scale.level(0.5)
     else:

@@ -3,7 +3,7 @@
 Conventions
     Arrays are (z, y, x), or (c, z, y, x) when several files are given; values as in the file. The affine is diagonal,
     in array axis order, in micrometres (voxels where the file tells no size): a pixdim for ``Spacingd`` is in
-    micrometres along z, y, x.
+    micrometres along z, y, x. Its origin is the centre of voxel 0 of the finest resolution.
 
 MONAI's ``LoadImage`` tries the next reader when one fails while reading, and one of the next returns the first page of
 a TIFF with its axes swapped. So nothing fails here while reading: the file is opened when MONAI asks for the values.
@@ -67,8 +67,9 @@ class MicroscopyReader(ImageReader):
                         f"{path}: files that are stacked as channels are equal in shape, this is {arrays[-1].shape}, "
                         f"{img[0]} is {arrays[0].shape}"
                     )
-                spacing_um = volume.spacing_um
+                spacing_um, offset = volume.spacing_um, volume.offset_voxels
         affine = np.diag([*(spacing_um or (1.0, 1.0, 1.0)), 1.0])
+        affine[:3, 3] = affine[:3, :3] @ offset
         meta = {
             MetaKeys.AFFINE: affine,
             MetaKeys.ORIGINAL_AFFINE: affine.copy(),

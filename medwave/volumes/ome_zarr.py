@@ -4,6 +4,7 @@ Conventions
     The axes of the store are found by the names that its metadata give them, in any order; boxes are (z, y, x).
     The voxel size is the product of the scales of the resolution and of the image, in micrometres; a store whose axes
     have no unit of length does not tell its voxel size. A chunk that is not there holds the fill value.
+    Levels lie where their translations say, one without at 0; micrometres count from the centre of voxel 0 of level 0.
 
 References
     OME-NGFF 0.4 and 0.5: https://ngff.openmicroscopy.org; Moore et al., Nature Methods 18:1496, 2021,
@@ -13,11 +14,12 @@ References
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -49,8 +51,15 @@ def is_zarr(path: StrPath) -> bool:
         return any((location(path) / name).is_file() for name in METADATA_FILES)
 
 
-def open_zarr(path: StrPath, *, channel: int = 0, level: int = 0) -> LazyVolume:
+def open_zarr(
+    path: StrPath, *, channel: int = 0, level: int = 0, spacing_um: Spacing | None = None
+) -> LazyVolume:  # fmt: skip
     """Open one channel of one resolution of an OME-Zarr image, or a plain 3-D zarr array.
+
+    Args:
+        path: a folder or URL.
+        channel, level: which.
+        spacing_um: voxel size along z, y, x in micrometres, in place of what the metadata say.
 
     Raises:
         VolumeFormatError: when it is not a zarr store, its metadata are unusable, or an array is missing.
@@ -67,7 +76,8 @@ def open_zarr(path: StrPath, *, channel: int = 0, level: int = 0) -> LazyVolume:
         if level != 0:
             raise InputError(f"{folder}: a plain zarr array has one resolution, level {level} is asked for; use 0")
         array = open_array(folder, "r")
-        return _volume(folder, folder, array, "zyx" if array.ndim == 3 else "?" * array.ndim, 0, None)
+        names = "zyx" if array.ndim == 3 else "?" * array.ndim
+        return _volume(folder, folder, array, names, 0, spacing_um, (0.0, 0.0, 0.0))
     datasets = image["datasets"]
     if not 0 <= level < len(datasets):
         raise InputError(f"{folder}: level {level} is asked for, the levels are 0 to {len(datasets) - 1}; choose one")
@@ -79,7 +89,24 @@ def open_zarr(path: StrPath, *, channel: int = 0, level: int = 0) -> LazyVolume:
             f"{folder}: the metadata name {len(axes)} axes, the array has shape {array.shape}; write it again"
         )
     names = "".join(axis["name"].lower() if len(axis["name"]) == 1 else "?" for axis in axes)
-    return _volume(folder, where, array, names, channel, _spacing(folder, image, datasets[level], axes))
+    placing = _placing(folder, image, datasets[level], axes)
+    offset = placing.from_voxel(_placing(folder, image, datasets[0], axes).places)
+    spacing_um = spacing_um or _spacing(folder, placing.sizes, axes)
+    return _volume(folder, where, array, names, channel, spacing_um, offset)
+
+
+def first_place(path: StrPath) -> Spacing:
+    """Where voxel 0 of level 0 of an OME-Zarr image lies by its translation: along z, y, x, in voxels.
+
+    Raises:
+        VolumeFormatError: when it is not a zarr store, or its metadata are unusable.
+    """
+    folder = location(path)
+    with reached(path):
+        image = find_image(folder)
+    if image is None:
+        return 0.0, 0.0, 0.0
+    return _placing(folder, image, image["datasets"][0], _axes(folder, image)).from_voxel((0.0, 0.0, 0.0))
 
 
 def open_array(path: Path, mode: Any) -> Any:
@@ -132,6 +159,8 @@ def find_image(folder: Path) -> dict[str, Any] | None:
     ome = attributes.get("ome", attributes)
     images = ome.get("multiscales") if isinstance(ome, dict) else None
     if isinstance(images, list) and images and isinstance(images[0], dict) and images[0].get("datasets"):
+        if not all("path" in dataset for dataset in _objects(folder, images[0], "datasets")):
+            raise VolumeFormatError(f"{folder}: each dataset has the path of its array; correct the metadata")
         return images[0]
     if is_array:
         return None
@@ -159,39 +188,81 @@ def _object(value: Any) -> dict[str, Any]:
     return value
 
 
+def _objects(folder: Path, holder: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    """A list of objects; empty where it is left out."""
+    values = holder.get(name) or []
+    if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+        raise VolumeFormatError(f"{folder}: {name} is a list of objects, got {values}; correct the metadata")
+    return values
+
+
 def _axes(folder: Path, image: dict[str, Any]) -> list[dict[str, Any]]:
-    axes = [{"name": axis} if isinstance(axis, str) else axis for axis in image.get("axes") or []]
+    named = image.get("axes")
+    axes = [{"name": axis} if isinstance(axis, str) else axis for axis in named] if isinstance(named, list) else []
     if not axes or not all(isinstance(axis, dict) and isinstance(axis.get("name"), str) for axis in axes):
         raise VolumeFormatError(f"{folder}: the metadata name no axes; write it again as NGFF 0.4 or 0.5")
+    for axis in axes:
+        if not isinstance(axis.get("unit") or "", str):
+            raise VolumeFormatError(f"{folder}: units are names, got {axis['unit']}; correct the metadata")
     return axes
 
 
-def _spacing(
+class _Placing(NamedTuple):
+    """Size of a voxel of a level and place of its voxel 0, along z, y, x, in the units of the axes."""
+
+    sizes: Spacing
+    places: Spacing
+
+    def from_voxel(self, other: Spacing) -> Spacing:
+        """How far voxel 0 lies from another place, in voxels."""
+        z, y, x = (
+            (place - start) / size if size else 0.0
+            for size, place, start in zip(self.sizes, self.places, other, strict=True)
+        )
+        return z, y, x
+
+
+def _placing(
     folder: Path, image: dict[str, Any], dataset: dict[str, Any], axes: list[dict[str, Any]]
-) -> Spacing | None:
-    """Micrometres along z, y, x, or None when an axis has no unit of length."""
-    sizes = dict.fromkeys("zyx", 1.0)
-    for holder in (image, dataset):
-        for step in holder.get("coordinateTransformations") or []:
-            if step.get("type") != "scale":
+) -> _Placing:  # fmt: skip
+    """What the transformations of a level say, which come before those of the image."""
+    sizes, places = dict.fromkeys("zyx", 1.0), dict.fromkeys("zyx", 0.0)
+    for holder in (dataset, image):
+        for step in _objects(folder, holder, "coordinateTransformations"):
+            kind = step.get("type")
+            if kind not in ("scale", "translation"):
                 continue
-            scale = step.get("scale")
-            if not isinstance(scale, list) or len(scale) != len(axes):
-                raise VolumeFormatError(f"{folder}: a scale has one number per axis, got {scale}; correct the metadata")
-            for axis, factor in zip(axes, scale, strict=True):
-                if axis["name"].lower() in sizes:
-                    sizes[axis["name"].lower()] *= float(factor)
+            numbers = step.get(kind)
+            if not isinstance(numbers, list) or len(numbers) != len(axes) or not all(map(_is_number, numbers)):
+                raise VolumeFormatError(
+                    f"{folder}: a {kind} has one number per axis, got {numbers}; correct the metadata"
+                )
+            for name, number in zip((axis["name"].lower() for axis in axes), numbers, strict=True):
+                if name not in sizes:
+                    continue
+                if kind == "scale":
+                    sizes[name] *= float(number)
+                    places[name] *= float(number)
+                else:
+                    places[name] += float(number)
+    return _Placing((sizes["z"], sizes["y"], sizes["x"]), (places["z"], places["y"], places["x"]))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _spacing(folder: Path, sizes: Spacing, axes: list[dict[str, Any]]) -> Spacing | None:
+    """Micrometres along z, y, x, or None when an axis has no unit of length."""
     units = {axis["name"].lower(): micrometres(axis.get("unit")) for axis in axes}
     scales = [units.get(name) for name in "zyx"]
     if None in scales:
         return None
-    return check_spacing_um(
-        str(folder), [size * float(scale or 0) for size, scale in zip(sizes.values(), scales, strict=True)]
-    )
+    return check_spacing_um(str(folder), [size * float(scale or 0) for size, scale in zip(sizes, scales, strict=True)])
 
 
 def _volume(
-    folder: Path, where: Path, array: Any, names: str, channel: int, spacing_um: Sequence[float] | None
+    folder: Path, where: Path, array: Any, names: str, channel: int, spacing_um: Spacing | None, offset: Spacing
 ) -> LazyVolume:
     said = f"the array has shape {array.shape}, axes {','.join(names)}"
     if not all(name in names for name in "zyx"):
@@ -221,8 +292,9 @@ def _volume(
     blocks = [min(chunks[a], n) for a, n in zip("zyx", shape, strict=True)]
     listed = None if str(where).startswith(("http://", "https://")) else stored  # a web server lists nothing
     return LazyVolume(
-        folder, shape, array.dtype, fetch, chunks=blocks, spacing_um=spacing_um, channels=channels, stored=listed
-    )
+        folder, shape, array.dtype, fetch, chunks=blocks, spacing_um=spacing_um, offset_voxels=offset,
+        channels=channels, stored=listed,
+    )  # fmt: skip
 
 
 def _places(where: Path, axes: int) -> Iterator[tuple[int, ...]]:

@@ -29,6 +29,7 @@ from medwave.core.files import StrPath, check_folder_of
 from medwave.volumes.location import is_url, location, patiently, put_json, remove_store
 from medwave.volumes.ome_zarr import (
     find_image,
+    first_place,
     is_zarr,
     name_chunks,
     open_array,
@@ -51,6 +52,7 @@ class OmeZarrImage:
         files: voxels of what is stored as one file: a shard, or a chunk.
         dtype: type of the values.
         spacing_um: voxel size along z, y, x in micrometres, or None.
+        offset_voxels: where its translation puts voxel 0 along z, y, x, in voxels.
     """
 
     def __init__(self, path: StrPath) -> None:
@@ -58,6 +60,7 @@ class OmeZarrImage:
         with open_zarr(path) as volume:
             self.path, self.shape, self.dtype = location(path), volume.shape, volume.dtype
             self.chunks, self.spacing_um = volume.chunks, volume.spacing_um
+        self.offset_voxels = first_place(path)
         self._array = open_array(_level_paths(self.path)[0], "r+")
         z, y, x = (self._array.shards or self._array.chunks)[-3:]
         self.files: Shape3 = (z, y, x)
@@ -93,6 +96,7 @@ def create_ome_zarr(
     chunks: Sequence[int] = (64, 64, 64),
     shards: Sequence[int] | None = None,
     spacing_um: Sequence[float] | None = None,
+    offset_voxels: Spacing = (0.0, 0.0, 0.0),
     levels: int | None = None,
     version: str = "0.4",
     overwrite: bool = False,
@@ -107,6 +111,8 @@ def create_ome_zarr(
         shards: voxels of a file along z, y, x that holds many chunks, rounded up to whole chunks; one chunk a file
             when left out. Shards need NGFF 0.5, and blocks that share one may not be written at the same time.
         spacing_um: voxel size along z, y, x, or None when unknown.
+        offset_voxels: where voxel 0 lies along z, y, x, in voxels; an image made from a coarser level of another has
+            the :attr:`medwave.volumes.LazyVolume.offset_voxels` of that level, and then lies on the other.
         levels: how many resolutions at most; one chunk that holds the whole volume is the last in any case.
         version: NGFF "0.4" (zarr v2, which most viewers read) or "0.5" (zarr v3).
         overwrite: replace an OME-Zarr that is there.
@@ -137,7 +143,7 @@ def create_ome_zarr(
             reduced = _reduced(size, factor)
             files = None if shards is None else _shards(folder, reduced, block, shards)
             _create_array(folder / str(level), reduced, kind, block, files, version)
-        _write_metadata(folder, factors, spacing, version)
+        _write_metadata(folder, factors, spacing, offset_voxels, version)
     return OmeZarrImage(folder)
 
 
@@ -273,14 +279,17 @@ def _create_array(
     )
 
 
-def _write_metadata(folder: Path, factors: list[Shape3], spacing: Spacing | None, version: str) -> None:
+def _write_metadata(
+    folder: Path, factors: list[Shape3], spacing: Spacing | None, offset: Spacing, version: str
+) -> None:  # fmt: skip
     """The group's metadata, as NGFF asks for them; written last: without them a store is unfinished."""
     unit = {} if spacing is None else {"unit": "micrometer"}
     datasets = []
     for level, factor in enumerate(factors):
         voxel = spacing or (1.0, 1.0, 1.0)
         scale = {"type": "scale", "scale": [s * f for s, f in zip(voxel, factor, strict=True)]}
-        centre = {"type": "translation", "translation": [s * (f - 1) / 2 for s, f in zip(voxel, factor, strict=True)]}
+        places = [s * (o + (f - 1) / 2) for s, o, f in zip(voxel, offset, factor, strict=True)]
+        centre = {"type": "translation", "translation": places}
         datasets.append({"path": str(level), "coordinateTransformations": [scale, centre]})
     image: dict[str, Any] = {
         "name": folder.name.split(".")[0],

@@ -12,10 +12,12 @@ import functools
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from medwave.core.errors import InputError, MissingFileError, VolumeFormatError
 from medwave.core.files import StrPath, input_file
 from medwave.volumes.location import is_url, location
-from medwave.volumes.stack import LazyVolume, check_channel, check_spacing_um
+from medwave.volumes.stack import LazyVolume, Spacing, check_channel, check_spacing_um
 
 TIFF_ENDINGS = (".tif", ".tiff", ".btf", ".tf8", ".lsm")
 V3D_ENDINGS = (".v3draw", ".raw", ".vaa3draw", ".v3dpbd")
@@ -54,11 +56,9 @@ def open_stack(
         InputError: when the channel, the level or the axes do not fit.
         MissingPackageError: when a zarr store is opened without zarr.
     """
-    if spacing_um is not None:
-        check_spacing_um(str(path), spacing_um)
-    volume = _open(location(path), channel, level, axes)
-    if spacing_um is not None:
-        volume.spacing_um = check_spacing_um(volume.path, spacing_um)
+    spacing = None if spacing_um is None else check_spacing_um(str(path), spacing_um)
+    volume = _open(location(path), channel, level, axes, spacing)
+    volume.spacing_um = spacing or volume.spacing_um
     volume.reopen = functools.partial(
         open_stack, path, channel=channel, level=level, axes=axes, spacing_um=volume.spacing_um
     )
@@ -70,13 +70,13 @@ def is_stack(path: StrPath) -> bool:
     return is_url(path) or Path(path).is_dir() or str(path).lower().endswith(TIFF_ENDINGS + V3D_ENDINGS + WHOLE_ENDINGS)
 
 
-def _open(path: Path, channel: int, level: int, axes: str | None) -> LazyVolume:
+def _open(path: Path, channel: int, level: int, axes: str | None, spacing_um: Spacing | None) -> LazyVolume:
     if is_url(path):
         from medwave.volumes.ome_zarr import open_zarr
 
         if axes is not None:
             raise InputError(f"{path}: axes are given for TIFF files only; leave them out")
-        return open_zarr(path, channel=channel, level=level)
+        return open_zarr(path, channel=channel, level=level, spacing_um=spacing_um)
     if not path.exists():
         raise MissingFileError(f"{path}: no such file or folder; check the name")
     name = path.name.lower()
@@ -86,7 +86,7 @@ def _open(path: Path, channel: int, level: int, axes: str | None) -> LazyVolume:
         from medwave.volumes.ome_zarr import is_zarr, open_zarr
 
         if is_zarr(path) or name.endswith(".zarr"):
-            return open_zarr(path, channel=channel, level=level)
+            return open_zarr(path, channel=channel, level=level, spacing_um=spacing_um)
     if level != 0:
         raise InputError(f"{path}: only an OME-Zarr has resolution levels; leave level at 0")
     if path.is_dir():
@@ -117,9 +117,14 @@ def _open(path: Path, channel: int, level: int, axes: str | None) -> LazyVolume:
 
 
 def _read_whole(path: Path) -> LazyVolume:
-    """An image of the other formats of this room: the array is turned to (z, y, x), mm become micrometres."""
+    """An image of the other formats of this room: the array is turned to (z, y, x), mm become micrometres.
+
+    In NRRD the units of the header count: microscopes write micrometres, which ITK reads as mm.
+    """
+    from medwave.volumes.nrrd import nrrd_units_um
     from medwave.volumes.read import read_volume
 
     volume = read_volume(path, dtype=None)
-    spacing_um = [float(s) * 1000 for s in volume.grid.spacing_mm[::-1]]
+    steps = volume.grid.affine[:3, :3] * nrrd_units_um(path)[:, None]
+    spacing_um = np.linalg.norm(steps, axis=0)[::-1].tolist()
     return LazyVolume.from_array(volume.data.T, name=path, spacing_um=spacing_um)

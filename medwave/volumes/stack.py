@@ -3,6 +3,8 @@
 Conventions
     Axes are (z, y, x) whatever the order in the file; sizes, spacings, chunks and boxes are in that order.
     ``spacing_um`` is the voxel size along z, y, x in micrometres, or None when the file does not tell it.
+    Micrometres count from the centre of voxel 0 of the finest resolution, voxels from the centre of the first one of
+    the resolution that is open: voxel v lies at ``(v + offset_voxels) * spacing_um``.
     A box is three slices of step 1 that lie inside the volume. Values are those of the file, in native byte order.
 """
 
@@ -46,6 +48,7 @@ class LazyVolume:
         shape: voxels along z, y, x.
         dtype: type of the values, native byte order.
         spacing_um: voxel size along z, y, x in micrometres, or None when unknown.
+        offset_voxels: where along z, y, x voxel 0 lies from that of the finest resolution, in voxels of this one.
         chunks: the block that costs least to read at once (a page, a chunk, the whole).
         channels: how many channels the file has; the volume is one of them.
         stored: gives the boxes of what is there, in a fixed order, where a store may lack some; None for other files.
@@ -60,6 +63,7 @@ class LazyVolume:
         *,
         chunks: Sequence[int] | None = None,
         spacing_um: Sequence[float] | None = None,
+        offset_voxels: Spacing = (0.0, 0.0, 0.0),
         channels: int = 1,
         close: Callable[[], None] | None = None,
         stored: Callable[[], list[Box]] | None = None,
@@ -68,6 +72,7 @@ class LazyVolume:
         self.shape = check_shape(self.path, shape)
         self.dtype = check_dtype(self.path, dtype)
         self.spacing_um = None if spacing_um is None else check_spacing_um(self.path, spacing_um)
+        self.offset_voxels = offset_voxels
         nz, ny, nx = self.shape if chunks is None else chunks
         self.chunks: Shape3 = (int(nz), int(ny), int(nx))
         self.channels, self.stored = channels, stored

@@ -132,14 +132,19 @@ def read_swc_units(path: StrPath) -> Units | None:
 
 
 def validate_swc(
-    path: StrPath, *, single_tree: bool = False, image_shape: tuple[int, int, int] | None = None
+    path: StrPath,
+    *,
+    single_tree: bool = False,
+    image_shape: tuple[int, int, int] | None = None,
+    voxel_size: tuple[float, float, float] = (1.0, 1.0, 1.0),
 ) -> list[Finding]:
     """Check a file against every rule of :data:`CODES`.
 
     Args:
         path: the file.
         single_tree: whether more than one root is an error.
-        image_shape: ``(D, H, W)`` of the image in whose voxels the nodes are meant to lie.
+        image_shape: ``(D, H, W)`` of the image in which the nodes are meant to lie.
+        voxel_size: of the image along z, y, x in the unit of the nodes.
 
     Returns:
         The findings by line, those of the whole file first; none for a faultless file.
@@ -156,7 +161,8 @@ def validate_swc(
         scan.add("many-roots", 0, f"{roots} roots in what is to be one tree; join its pieces or keep the largest")
     if image_shape is not None:
         last = np.array(image_shape[::-1]) - 0.5  # a voxel reaches half its size beyond its centre
-        outside = ((rows[:, 2:5] < -0.5) | (rows[:, 2:5] > last)).any(axis=1)
+        places = rows[:, 2:5] / np.array(voxel_size[::-1])
+        outside = ((places < -0.5) | (places > last)).any(axis=1)
         scan.add_where("outside-image", outside, "node {id} at ({x}, {y}, {z}) lies outside the image")
     return sorted(scan.findings, key=lambda finding: (finding.line, list(CODES).index(finding.code)))
 

@@ -55,7 +55,7 @@ def open_tiff(path: StrPath, *, channel: int = 0, axes: str | None = None) -> La
         check_channel(str(file), channel, channels)
         shape = check_shape(str(file), [sizes[a] for a in "ZYX"])
         check_dtype(str(file), series.dtype)
-        spacing_um = spacing_of(tif)
+        spacing_um = spacing_of(tif, tif.series.index(series))
         start = series.dataoffset
         if start is not None:
             fetch = _mapped(file, tif.byteorder, series, roles, channel)
@@ -212,10 +212,13 @@ class TiffPages:
         try:
             page.decode(None, 0)
         except ValueError as error:
-            raise VolumeFormatError(
-                f"{self.path}: it is packed in a way that cannot be decoded here ({one_line(error)}); save it again "
-                "without compression, or with Deflate, or pip install imagecodecs"
-            ) from None
+            raise self._packed(error) from None
+
+    def _packed(self, error: Exception) -> VolumeFormatError:
+        return VolumeFormatError(
+            f"{self.path}: it is packed in a way that cannot be decoded here ({one_line(error)}); save it again "
+            "without compression, or with Deflate, or pip install imagecodecs"
+        )
 
     def _segments(self, frame: Any) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
         if frame is None:
@@ -277,7 +280,10 @@ class TiffPages:
         if not data:
             return None
         if not self.lzw:
-            part, _, _ = self.page.decode(data, index, jpegtables=self.tables)
+            try:
+                part, _, _ = self.page.decode(data, index, jpegtables=self.tables)
+            except ImportError as error:  # some decoders are looked for when there is something to decode
+                raise self._packed(error) from None
             return part[0]
         rows = self.tile_height if self.page.is_tiled else min(self.tile_height, self.height - row * self.tile_height)
         samples = self.page.samplesperpixel if self.page.planarconfig == 1 else 1

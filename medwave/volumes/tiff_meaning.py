@@ -59,10 +59,10 @@ def axis_roles(path: Path, axes: str, shape: tuple[int, ...], asked: str | None)
     return roles
 
 
-def spacing_of(tif: tifffile.TiffFile) -> Spacing | None:
-    """Voxel size along z, y, x in micrometres, or None where the file does not tell all three."""
+def spacing_of(tif: tifffile.TiffFile, series: int) -> Spacing | None:
+    """Voxel size along z, y, x in micrometres of one series, or None where the file does not tell all three."""
     if tif.is_ome and tif.ome_metadata:
-        return _ome_spacing(tif.ome_metadata)
+        return _ome_spacing(tif.ome_metadata, series)
     if tif.is_imagej and tif.imagej_metadata:
         return _imagej_spacing(tif.imagej_metadata, tif.pages.first)
     return None
@@ -84,9 +84,9 @@ def _per_pixel(page: tifffile.TiffPage, tag: str) -> float | None:
     return float(value[1] / value[0])
 
 
-def _ome_spacing(xml: str) -> Spacing | None:
+def _ome_spacing(xml: str, series: int) -> Spacing | None:
     try:
-        pixels = next((e for e in ElementTree.fromstring(xml).iter() if e.tag.rsplit("}")[-1] == "Pixels"), None)
+        pixels = _pixels(ElementTree.fromstring(xml), series)
     except ElementTree.ParseError:
         return None
     if pixels is None:
@@ -96,6 +96,19 @@ def _ome_spacing(xml: str) -> Spacing | None:
     except ValueError:
         return None
     return _positive(sizes, [micrometres(pixels.get(f"PhysicalSize{a}Unit", "µm")) for a in "ZYX"])
+
+
+def _pixels(root: ElementTree.Element, series: int) -> ElementTree.Element | None:
+    """What is said about one series; images without data are none."""
+    every = [e for e in root.iter() if _name(e) == "Pixels"]
+    stored = [e for e in every if any(_name(child) == "TiffData" for child in e)] or every
+    if len(stored) == 1:
+        return stored[0]
+    return stored[series] if series < len(stored) else None
+
+
+def _name(element: ElementTree.Element) -> str:
+    return element.tag.rsplit("}")[-1]
 
 
 def _positive(sizes: list[Any], scales: list[float | None]) -> Spacing | None:

@@ -53,7 +53,8 @@ def convert_volume(
     ) as opened, _appearing(target) as partial:  # fmt: skip
         image = create_ome_zarr(
             partial, opened.shape, opened.dtype, chunks=(how.chunk,) * 3, spacing_um=opened.spacing_um,
-            shards=(how.shard,) * 3 if how.shard else None, version="0.5" if how.shard else how.ngff,
+            offset_voxels=opened.offset_voxels, shards=(how.shard,) * 3 if how.shard else None,
+            version="0.5" if how.shard else how.ngff,
         )  # fmt: skip
         _copy(opened, image, on_progress)
         for level, shape in list(enumerate(level_shapes(partial)))[1:]:

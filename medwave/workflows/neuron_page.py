@@ -20,13 +20,13 @@ from medwave.core.tree import Tree
 from medwave.metrics import TraceScores, score_trace
 from medwave.reports import NeuronReport, Projections, project, write_neuron_report
 from medwave.scale import Workers
-from medwave.tracing import crop, scale
+from medwave.tracing import crop
 from medwave.volumes import LazyVolume, open_stack, read_swc, read_swc_units
 from medwave.volumes.location import location
-from medwave.volumes.stack import Spacing
 from medwave.workflows.block_progress import OnProgress
 from medwave.workflows.options import TraceFileOptions
 from medwave.workflows.trace import trace_file
+from medwave.workflows.tree_units import to_voxels
 
 
 class _Opened(Protocol):
@@ -67,7 +67,7 @@ def read_gold(
         MedwaveError: one of its leaves, for a file that cannot be read, a tree in micrometres where the voxel size is
             unknown, and one of which no edge lies in what is looked at.
     """
-    whole = _in_voxels(read_swc(gold), read_swc_units(gold) or units, volume.spacing_um, gold)
+    whole = _in_voxels(read_swc(gold), read_swc_units(gold) or units, volume, gold)
     if not whole.length > 0:
         raise InputError(f"{gold}: the gold tree has no length: nothing can be compared with it; check the file")
     bounds = [part.indices(size)[:2] for part, size in zip(box or (slice(None),) * 3, volume.shape, strict=True)]
@@ -117,10 +117,10 @@ def write_neuron_page(
         MedwaveError: one of its leaves, for files that cannot be read or written.
     """
     with _open(volume, options) as opened:
-        spacing_um, image = opened.spacing_um, project(opened, box=box)
+        image = project(opened, box=box)
         true = None if gold is None else read_gold(gold, opened, options.units, box=box)
     origin = (0, 0, 0) if box is None else tuple(part.start or 0 for part in box)
-    shown, scores = _in_voxels(tree, options.units, spacing_um, volume), None
+    shown, scores = _in_voxels(tree, options.units, opened, volume), None
     messages = list(warnings)
     if true is not None:
         share = true.inside.length / true.whole.length
@@ -135,7 +135,7 @@ def write_neuron_page(
         mask=_projected(mask, box),
         gold=None if true is None else true.whole,
         scores=scores,
-        spacing_um=spacing_um,
+        spacing_um=opened.spacing_um,
         origin=origin,  # type: ignore[arg-type]
         status="warning" if warnings else "ok",
         messages=messages,
@@ -206,12 +206,12 @@ def _beside(page: StrPath, output: StrPath) -> dict[str, tuple[str, str]]:
     return {"Tree": (Path(output).name, "SWC file of the tree")}
 
 
-def _in_voxels(tree: Tree, units: str, spacing_um: Spacing | None, name: StrPath) -> Tree:
+def _in_voxels(tree: Tree, units: str, volume: LazyVolume, name: StrPath) -> Tree:
     if units != "um":
         return tree
-    if spacing_um is None:
+    if volume.spacing_um is None:
         raise InputError(f"{name}: is in micrometres, the volume does not tell its voxel size; give --spacing z,y,x")
-    return scale(tree, [1 / s for s in spacing_um[::-1]], radius_factor=1 / spacing_um[2])
+    return to_voxels(tree, volume.spacing_um, volume.offset_voxels)
 
 
 def _projected(path: StrPath | None, box: tuple[slice, slice, slice] | None) -> Projections | Any:

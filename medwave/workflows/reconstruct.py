@@ -221,7 +221,7 @@ def _written(result: Segmentation, tree: Tree, options: ReconstructOptions) -> T
     ]
     if options.region is not None:
         comments.append(f"only region {options.region} (z y x) was looked at")
-    return write_tree(result.folder / TREE, moved, result.spacing_um, options, comments)
+    return write_tree(result.folder / TREE, moved, result.spacing_um, result.offset_voxels, options, comments)
 
 
 def request(

@@ -59,6 +59,7 @@ class Segmentation:
         record: everything about the run but its stages, as it stands in ``run.json``.
         stages: cost of each step of this run.
         warnings: what a person should know.
+        offset_voxels: of the input, as of :class:`medwave.volumes.LazyVolume`.
     """
 
     folder: Path
@@ -74,6 +75,7 @@ class Segmentation:
     record: dict[str, Any]
     stages: tuple[Stage, ...]
     warnings: tuple[str, ...]
+    offset_voxels: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     @property
     def probability(self) -> Path:
@@ -170,7 +172,7 @@ def segment_into(
         keep_input(volume, images / PROBABILITY, images / MASK)
         store = SegmentStore(folder, job.pinned, images, options.shard if options.sharded else 0)
         (folder / MARK).unlink(missing_ok=True)
-        with store.open(opened.shape, opened.spacing_um) as image:
+        with store.open(opened) as image:
             before, cubes = len(store.finished), CubeCount()
             with clock.stage("segment"):
                 predict = _predict if workers is None else partial(_predict_on, workers)
@@ -199,7 +201,7 @@ def segment_into(
     }
     return Segmentation(
         folder, location(volume), opened.shape, opened.spacing_um, job.region, fibre, len(job.blocks), before, cubes,
-        options, record, tuple(clock.stages), tuple(doubts),
+        options, record, tuple(clock.stages), tuple(doubts), opened.offset_voxels,
     )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from medwave.core.errors import MedwaveError, OutputError
 from medwave.core.files import StrPath, json_text, write_json
 from medwave.cubes import Box
 from medwave.cubes.plan import Triple
-from medwave.volumes import OmeZarrImage, build_pyramid, create_ome_zarr
+from medwave.volumes import LazyVolume, OmeZarrImage, build_pyramid, create_ome_zarr
 from medwave.volumes.location import is_url, location, remove_store
 from medwave.workflows.segment_pieces import NONE_SMALL, Pieces, Small, fibre_without, label_fibre, small_pieces
 
@@ -70,8 +70,8 @@ class SegmentStore:
         self._journal = -1
 
     @contextlib.contextmanager
-    def open(self, shape: Triple, spacing_um: Sequence[float] | None) -> Iterator[OmeZarrImage]:
-        """The probability to write blocks to.
+    def open(self, volume: LazyVolume) -> Iterator[OmeZarrImage]:
+        """The probability to write blocks to, which lies on the volume.
 
         Raises:
             OutputError: when it cannot be written.
@@ -81,7 +81,7 @@ class SegmentStore:
         try:
             self._read_journal()
             write_json(self.folder / RECORD, {"format": FORMAT, **self.pinned})
-            yield self._image(shape, spacing_um)
+            yield self._image(volume)
         finally:
             os.close(self._journal)
             self._journal = -1
@@ -137,7 +137,7 @@ class SegmentStore:
             os.ftruncate(self._journal, len(whole))
             os.lseek(self._journal, len(whole), os.SEEK_SET)
 
-    def _image(self, shape: Triple, spacing_um: Sequence[float] | None) -> OmeZarrImage:
+    def _image(self, volume: LazyVolume) -> OmeZarrImage:
         path = self.images / PROBABILITY
         if path.exists():
             try:
@@ -154,7 +154,7 @@ class SegmentStore:
             raise OutputError(
                 f"{path}: is missing, though {JOURNAL} says that blocks of it are finished; choose another folder"
             )
-        return _created(path, shape, spacing_um, self.shard)
+        return _created(path, volume, self.shard)
 
 
 def write_mask(
@@ -194,12 +194,15 @@ def create_mask(path: Path, probability: OmeZarrImage) -> OmeZarrImage:
     with _writing(path):
         remove_store(path)
     shard = 0 if probability.files == probability.chunks else max(probability.files)
-    return _created(path, probability.shape, probability.spacing_um, shard)
+    return _created(path, probability, shard)
 
 
-def _created(path: Path, shape: Triple, spacing_um: Sequence[float] | None, shard: int) -> OmeZarrImage:
+def _created(path: Path, like: LazyVolume | OmeZarrImage, shard: int) -> OmeZarrImage:
     shards, version = ((shard,) * 3, "0.5") if shard else (None, "0.4")
-    return create_ome_zarr(path, shape, np.uint8, spacing_um=spacing_um, shards=shards, version=version)
+    return create_ome_zarr(
+        path, like.shape, np.uint8, spacing_um=like.spacing_um, offset_voxels=like.offset_voxels, shards=shards,
+        version=version,
+    )  # fmt: skip
 
 
 def mask_block(probability: OmeZarrImage, mask: OmeZarrImage, block: Box, small: Small, threshold: float) -> int:

@@ -19,6 +19,7 @@ from medwave.core.tree import Tree
 from medwave.tracing import check_alignment, drop_duplicates, flip_y, join, one_type_per_branch, scale, sort_tree
 from medwave.volumes import (
     Finding,
+    LazyVolume,
     open_stack,
     read_swc,
     read_swc_comments,
@@ -26,7 +27,9 @@ from medwave.volumes import (
     validate_swc,
     write_swc,
 )
+from medwave.volumes.stack import Spacing
 from medwave.workflows.options import SwcConvertOptions, SwcFixOptions
+from medwave.workflows.tree_units import to_voxels
 
 Warn = Callable[[str], None]
 
@@ -60,34 +63,53 @@ def check_swc(path: StrPath, *, single_tree: bool = False, image: StrPath | None
     Args:
         path: the file.
         single_tree: whether more than one root is an error.
-        image: the volume in whose voxels the tree is meant to be: nodes must lie inside it and on bright voxels.
+        image: the volume on which the tree is meant to lie: nodes must lie inside it and on bright voxels. A tree is in
+            its voxels unless its file says micrometres.
 
     Raises:
         MissingFileError: when a file does not exist.
+        InputError: when the tree is in micrometres and the volume does not tell its voxel size.
         VolumeFormatError, GeometryError: when the volume is unusable.
     """
     if image is None:
         return CheckedFile(Path(path), tuple(validate_swc(path, single_tree=single_tree)))
     with open_stack(image) as volume:
-        found = CheckedFile(Path(path), tuple(validate_swc(path, single_tree=single_tree, image_shape=volume.shape)))
-        return replace(found, misplaced=_misplaced(read_swc(path), volume.read())) if _placed(found) else found
+        size = _voxel_size(path, volume)
+        unit = size or (1.0, 1.0, 1.0)
+        findings = validate_swc(path, single_tree=single_tree, image_shape=volume.shape, voxel_size=unit)
+        found = CheckedFile(Path(path), tuple(findings))
+        return replace(found, misplaced=_misplaced(read_swc(path), volume.read(), size)) if _placed(found) else found
+
+
+def _voxel_size(path: StrPath, volume: LazyVolume) -> Spacing | None:
+    """Voxel size of a volume along z, y, x in the unit of a tree; None for a tree in voxels."""
+    if read_swc_units(path) != "um":
+        return None
+    if volume.spacing_um is None:
+        raise InputError(
+            f"{path}: is in micrometres, {volume.path} does not tell its voxel size; bring the tree to voxels first: "
+            "medwave swc convert --units voxels --spacing z,y,x"
+        )
+    return volume.spacing_um
 
 
 def _placed(found: CheckedFile) -> bool:
     return found.readable or {f.code for f in found.findings if f.severity == "error"} == {"many-roots"}
 
 
-def _misplaced(tree: Tree, image: np.ndarray) -> str:
+def _misplaced(tree: Tree, image: np.ndarray, size: Spacing | None) -> str:
+    """What the image says against a tree; ``size`` as of :func:`_voxel_size`."""
     try:
-        check = check_alignment(tree, image)
+        check = check_alignment(tree if size is None else to_voxels(tree, size, (0.0, 0.0, 0.0)), image)
     except InputError as error:
         return str(error)
     if check.aligned:
         return ""
     if check.best == "y":
+        spacing = "" if size is None else f" --spacing {','.join(f'{s:g}' for s in size)}"
         return (
             "the tree lies on brighter voxels when y is counted from the other edge: "
-            f"medwave swc convert --flip-y {image.shape[1]}"
+            f"medwave swc convert --flip-y {image.shape[1]}{spacing}"
         )
     if check.best:
         return f"the tree lies on brighter voxels when mirrored along {' and '.join(check.best)}"

@@ -1,7 +1,7 @@
 """Trace a neuron: a volume of any microscopy format in, an SWC file out.
 
 Positions are x y z; in voxels they count voxel centres of the file as it is, from 0, without any flip, and radii are in
-voxels of x; in micrometres all are multiplied by the voxel size.
+voxels of x; in micrometres all are multiplied by the voxel size, and count from the centre of voxel 0 of level 0.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from medwave.core.tree import Tree
 from medwave.cubes import Box
 from medwave.cubes.plan import Triple
 from medwave.scale import Workers
-from medwave.tracing import TraceOptions, scale
+from medwave.tracing import TraceOptions
 from medwave.tracing.alignment import alignment_within
 from medwave.tracing.roots import FARTHEST_FOREGROUND
 from medwave.tracing.voxels import VoxelsInTiles
@@ -37,6 +37,7 @@ from medwave.workflows.block_progress import OnProgress
 from medwave.workflows.options import TraceFileOptions, TreeOptions, VolumeOptions
 from medwave.workflows.trace_blocks import trace_source
 from medwave.workflows.trace_source import Source, Stack, VolumeSource, stacks
+from medwave.workflows.tree_units import to_micrometres
 from medwave.workflows.vaa3d import trace_with_vaa3d
 
 Warn = Callable[[str], None]
@@ -101,7 +102,8 @@ def trace_file(
             warn(text)
     threshold = "automatic" if options.threshold is None else f"{options.threshold:g}"
     comments = header(Path(volume), shape, spacing_um, options)
-    return write_tree(output, tree, spacing_um, options, [*comments, f"kind {options.kind}, threshold {threshold}"])
+    comments.append(f"kind {options.kind}, threshold {threshold}")
+    return write_tree(output, tree, spacing_um, opened.offset_voxels, options, comments)
 
 
 def stack_of(volume: StrPath, options: VolumeOptions) -> Stack:
@@ -148,12 +150,12 @@ def make_tree(
 
 
 def write_tree(
-    output: StrPath, tree: Tree, spacing_um: tuple[float, float, float] | None, options: TreeOptions,
+    output: StrPath, tree: Tree, spacing_um: Spacing | None, offset_voxels: Spacing, options: TreeOptions,
     comments: list[str],
 ) -> Tree:  # fmt: skip
     """Write a tree that is in voxels in the units of the options; returns it so."""
     if options.units == "um" and spacing_um is not None:
-        tree = scale(tree, spacing_um[::-1], radius_factor=spacing_um[2])
+        tree = to_micrometres(tree, spacing_um, offset_voxels)
     write_swc(output, tree, header=comments, units=options.units)
     return tree
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from medwave.cubes import Box
 from medwave.cubes.plan import CubePlan, Triple
 from medwave.tracing import TraceOptions
-from medwave.tracing.grey import GreyScale, brightest_rank, check_finite, check_probabilities
+from medwave.tracing.grey import GreyScale, brightest_rank, check_finite, check_probabilities, cut_at
 from medwave.tracing.ranks import DIGIT_BITS, all_values, digit_at, digit_counts, digits, values_of
 from medwave.tracing.tracer import GreyLevels, grey_levels
 from medwave.workflows.trace_source import FibreSource, Source, is_stored
@@ -55,7 +55,7 @@ def look_at(tasks: Tasks, source: Source, options: TraceOptions, size: Triple) -
     top = high if share is None else float(values_of(np.array([key]), dtype)[0])
     if isinstance(source, FibreSource):
         return source.scale(low, top), EVERYTHING
-    scale = source.scale(low, top)
+    scale = cut_at(source.scale(low, top), options.threshold)
     if source.kind == "probability" and scale.rule == "linear":
         check_probabilities(dtype, low, high)
     if looks == 1:

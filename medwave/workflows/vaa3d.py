@@ -76,11 +76,11 @@ def trace_with_vaa3d(volume: npt.NDArray[np.generic], folder: Path, options: Tra
 
 def _prepared(volume: npt.NDArray[np.generic], folder: Path, options: TraceOptions) -> list[str]:
     """Write what Vaa3D reads; its arguments."""
-    grey = to_grey(volume, options.kind)
+    grey = to_grey(volume, options.kind, options.threshold)
     if options.kind == "mask" or volume.dtype == bool:
         level = 0.0
     elif options.threshold is not None:
-        level = grey.scale.level(options.threshold)
+        level = grey.scale.threshold_level(options.threshold)
     else:
         level = grey.scale.level(0.5) if options.kind == "probability" else automatic_threshold(grey.grey)
     image, marker = folder / "volume.v3draw", "NULL"

@@ -12,7 +12,7 @@ import pytest
 npe2 = pytest.importorskip("npe2", reason="the manifest is read by npe2")
 zarr = pytest.importorskip("zarr", reason="stores need the extra large")
 
-from medwave.core.errors import InputError  # noqa: E402
+from medwave.core.errors import GeometryError, InputError  # noqa: E402
 from medwave.core.tree import Tree  # noqa: E402
 from medwave.napari.stores import VolumeView  # noqa: E402
 from medwave.volumes import LazyVolume, build_pyramid, create_ome_zarr, read_swc, read_swc_units, write_swc  # noqa: E402
@@ -79,6 +79,21 @@ def test_a_tree_in_voxels_is_scaled_as_the_segmentation_beside_it(tree, tmp_path
         assert [layer[1]["scale"] for layer in read(tmp_path / f"{units}.swc")] == [scale, scale]
 
 
+def test_a_tree_lies_on_the_segmentation_of_a_coarser_level(tree, tmp_path):
+    """Voxels are placed as the segmentation is; micrometres count from voxel 0 of the finest level already."""
+    for name in ("probability", "mask", "image"):
+        create_ome_zarr(
+            tmp_path / f"{name}.ome.zarr", (8, 64, 512), np.uint8, spacing_um=SPACING, offset_voxels=(0, 0.25, 0.375)
+        )
+        ((_, said, _),) = read(tmp_path / f"{name}.ome.zarr")
+        assert said.get("translate") == (None if name == "image" else (0, 0.25 * SPACING[1], 0.375 * SPACING[2]))
+    write_swc(tmp_path / "voxels.swc", tree, units="voxels")
+    write_swc(tmp_path / "um.swc", tree, units="um")
+    expected = {"voxels": (0, 0.25 * SPACING[1], 0.375 * SPACING[2]), "um": None}
+    for units, shift in expected.items():
+        assert [layer[1].get("translate") for layer in read(tmp_path / f"{units}.swc")] == [shift, shift]
+
+
 def test_what_is_read_is_written_again(tree, tmp_path):
     write_swc(tmp_path / "a.swc", tree, units="um", header=["from a test"])
     (written,) = write(tmp_path / "b.swc", read(tmp_path / "a.swc")[1])
@@ -120,6 +135,17 @@ def test_a_store_becomes_a_layer_of_all_its_resolutions(name, kind, tmp_path):
     np.testing.assert_array_equal(
         data[1][3], np.maximum.reduce([values[3, i::2, j::2] for i in (0, 1) for j in (0, 1)])
     )
+
+
+def test_levels_of_a_single_slice_are_left_out(tmp_path):
+    path = tmp_path / "a.zarr"
+    create_ome_zarr(path, (2, 40, 40), np.uint8, chunks=(1, 16, 16), levels=2)
+    zarr.create_array(str(path / "1"), shape=(1, 20, 20), dtype="uint8", zarr_format=2, overwrite=True)
+    ((data, said, _),) = read(path)
+    assert (data.shape, said["multiscale"]) == ((2, 40, 40), False)
+    zarr.create_array(str(path / "0"), shape=(1, 20, 20), dtype="uint8", zarr_format=2, overwrite=True)
+    with pytest.raises(GeometryError, match="single slice"):
+        read(path)
 
 
 def test_a_view_is_indexed_as_an_array_and_reads_no_more_than_it_must():

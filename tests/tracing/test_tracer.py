@@ -10,6 +10,7 @@ import tubes
 from medwave.core.errors import GeometryError, InputError
 from medwave.core.tree import SOMA, Tree
 from medwave.tracing import TraceOptions, topology, trace, translate
+from medwave.tracing.grey import to_grey
 from medwave.transforms.neurons import Microscope, render_neuron
 from medwave.transforms.rasterise import draw_tubes
 from medwave.volumes.swc import read_swc, write_swc
@@ -202,6 +203,43 @@ def test_too_much_foreground_is_refused_with_share_threshold_and_a_better_one() 
     assert len(trace(noise, options=TraceOptions(threshold=better)).roots) == 1
     with pytest.raises(InputError, match="of the mask"):
         trace(noise > 100)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32, np.float64])
+@pytest.mark.parametrize("threshold", [250, 299.5, 300, 5000, 39_999, 40_000, 60_000])
+def test_a_threshold_divides_the_values_themselves(dtype: type, threshold: float) -> None:
+    """A soma of 40 000 beside fibres of a few hundred: a grey level is 157 wide."""
+    volume = np.random.default_rng(0).integers(60, 600, (9, 20, 30)).astype(dtype)
+    volume[2:6, 3:9, 3:9] = 40_000
+    volume[0, 0, 0] = 65_000
+    plain, grey = to_grey(volume, "image"), to_grey(volume, "image", threshold)
+    level = grey.scale.threshold_level(threshold)
+    np.testing.assert_array_equal(grey.grey > level, volume > threshold)
+    assert np.abs(plain.grey.astype(int) - grey.grey).max() <= 1
+    assert plain.scale.cut is None
+
+
+def test_a_fibre_much_darker_than_a_soma_is_traced_above_its_threshold() -> None:
+    volume = np.full((16, 40, 90), 100, np.uint16)
+    volume[6:11, 18:23, 30:85] = 300
+    volume[3:14, 14:27, 4:16] = 40_000
+    for threshold, trees in ((295, 2), (305, 1)):
+        assert len(trace(volume, options=TraceOptions(threshold=threshold, shortest_segment=0.1)).roots) == trees
+    with pytest.raises(InputError, match="above the threshold 7e"):
+        trace(volume, options=TraceOptions(threshold=70_000))
+    for wrong in (np.nan, np.inf, -np.inf):
+        with pytest.raises(InputError, match="below all values"):
+            trace(volume, options=TraceOptions(threshold=wrong))
+
+
+def test_the_better_threshold_of_16_bits_leaves_one_percent() -> None:
+    """A grey level is 100 wide: 19 940 and 20 000 are two."""
+    values, counts = [0, 15_000, 19_940, 20_000, 25_500], [500, 400, 50, 4, 1]
+    volume = np.resize(np.repeat(values, counts), (30, 40, 50)).astype(np.uint16)
+    with pytest.raises(InputError, match="Raise the threshold") as found:
+        trace(volume, options=TraceOptions(threshold=10_000))
+    better = float(str(found.value).split("Raise the threshold (")[1].split()[0])
+    assert 0 < (volume > better).mean() <= 0.01
 
 
 def test_a_share_that_is_allowed_is_traced() -> None:

@@ -59,6 +59,12 @@ def test_every_format_through_the_loader(tmp_path, stack):
         np.testing.assert_allclose(loaded.affine.numpy(), np.diag([2, 0.5, 0.25, 1]))
 
 
+def test_the_affine_of_a_coarser_level_begins_where_the_level_does(tmp_path):
+    create_ome_zarr(tmp_path / "a.zarr", (4, 8, 8), np.uint8, chunks=(4, 4, 4), spacing_um=(2, 1, 1))
+    affine = LoadImage(reader=MicroscopyReader(level=1))(tmp_path / "a.zarr").affine.numpy()
+    np.testing.assert_allclose(affine, [[2, 0, 0, 0], [0, 2, 0, 0.5], [0, 0, 2, 0.5], [0, 0, 0, 1]])
+
+
 def test_several_files_are_channels(tmp_path, stack):
     for n in (0, 1):
         write_v3draw(tmp_path / f"{n}.v3draw", stack[:, n])

@@ -91,6 +91,36 @@ def test_the_metadata_are_those_of_ngff(tmp_path, version):
     refused(path, InputError, "level 4 is asked for, the levels are 0 to 3", level=4)
 
 
+def test_levels_lie_where_their_translations_say(tmp_path, version):
+    path = tmp_path / "cell.ome.zarr"
+    create_ome_zarr(path, (20, 64, 48), "uint8", chunks=(16, 16, 16), spacing_um=(1.0, 0.25, 0.5), version=version)
+    offsets = [(0, 0, 0), (0, 0.25, 0), (0, 0.375, 0.25), (0.25, 0.375, 0.375)]
+    assert [open_stack(path, level=level).offset_voxels for level in range(4)] == offsets
+    assert open_stack(path, level=2, spacing_um=(3, 2, 1)).offset_voxels == offsets[2]
+
+    def on_a_stage(image):
+        steps = [{"type": "scale", "scale": [2.0] * 3}, {"type": "translation", "translation": [7.0, 8.0, 9.0]}]
+        image["coordinateTransformations"] = steps
+        image["datasets"][3]["coordinateTransformations"].pop()
+
+    change(path, on_a_stage)
+    assert open_stack(path, level=2).spacing_um == (2.0, 2.0, 2.0)
+    assert [open_stack(path, level=level).offset_voxels for level in range(4)] == [*offsets[:3], (0, 0, 0)]
+    change(path, lambda image: image["coordinateTransformations"][1].update(translation=[1.0]))
+    refused(path, VolumeFormatError, "a translation has one number per axis")
+
+
+def test_a_store_made_of_a_coarser_level_lies_on_the_others(tmp_path, version):
+    offset = (0.25, 0.375, 0.0)
+    options = {"chunks": (16, 16, 16), "spacing_um": (2.0, 4.0, 1.0), "offset_voxels": offset, "version": version}
+    image = create_ome_zarr(tmp_path / "a.zarr", (20, 20, 40), "uint8", **options)
+    levels = [level["coordinateTransformations"][1] for level in attributes(tmp_path / "a.zarr")["datasets"]]
+    places = [level["translation"] for level in levels]
+    assert places == [[0.5, 1.5, 0.0], [0.5, 1.5, 0.5], [1.5, 1.5, 1.5], [1.5, 3.5, 1.5]]
+    assert image.offset_voxels == offset
+    assert open_stack(tmp_path / "a.zarr").offset_voxels == (0, 0, 0)  # its own voxel 0 is the origin
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
 def test_a_pyramid_is_the_mean_or_the_maximum_of_what_each_voxel_covers(tmp_path, version, dtype):
     values = volume((9, 10, 7), dtype)
@@ -192,6 +222,7 @@ def test_foreign_axes_channels_and_units(tmp_path, version):
     refused(path, GeometryError, "axes z, y and x is needed.*stack its slices")
     rewrite("zyx", values[0], units, [0.0, 1.0, 1.0], both=False)
     refused(path, GeometryError, "three positive numbers of micrometres")
+    assert open_stack(path, spacing_um=(3, 2, 1)).spacing_um == (3, 2, 1)
     rewrite("zyx", values[0], units, [1.0, 1.0], both=False)
     refused(path, VolumeFormatError, "one number per axis")
     rewrite("czyx", values[0], units, [1.0] * 4, both=False)
@@ -234,6 +265,33 @@ def test_stores_that_are_no_image(tmp_path, version):
     refused(path, VolumeFormatError, "not a usable zarr array")
     array.unlink()
     refused(path, VolumeFormatError, "array is missing from the store|No array found")
+
+
+def scaled(scale):
+    return {"coordinateTransformations": [{"type": "scale", "scale": scale}]}
+
+
+@pytest.mark.parametrize(
+    ("image", "level", "pattern"),
+    [
+        ({}, scaled(["a", 1, 1]), "a scale has one number per axis"),
+        ({}, scaled({"z": 1}), "a scale has one number per axis"),
+        ({}, scaled([float("nan"), 1, 1]), "a scale has one number per axis"),
+        ({}, {"coordinateTransformations": ["scale"]}, "coordinateTransformations is a list of objects"),
+        ({}, {"coordinateTransformations": {"type": "scale"}}, "coordinateTransformations is a list of objects"),
+        (scaled(["a", 1, 1]), {}, "a scale has one number per axis"),
+        ({"datasets": ["0"]}, {}, "datasets is a list of objects"),
+        ({"datasets": {"path": "0"}}, {}, "datasets is a list of objects"),
+        ({"datasets": [{}]}, {}, "each dataset has the path"),
+        ({"axes": 3}, {}, "name no axes"),
+        ({"axes": {"a": 1}}, {}, "name no axes"),
+        ({"axes": [{"name": a, "unit": 3} for a in "zyx"]}, {}, "units are names, got 3"),
+    ],
+)
+def test_metadata_of_another_form_are_named(tmp_path, version, image, level, pattern):
+    create_ome_zarr(tmp_path / "a.zarr", (5, 6, 7), "uint8", version=version)
+    change(tmp_path / "a.zarr", lambda there: (there["datasets"][0].update(level), there.update(image)))
+    refused(tmp_path / "a.zarr", VolumeFormatError, pattern + ".*correct the metadata|name no axes")
 
 
 @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -157,3 +157,32 @@ def test_images_of_the_other_formats_are_turned_to_z_y_x(tmp_path):
     refused(tmp_path / "a.nii.gz", InputError, "only channel 0", channel=1)
     nib.save(nib.Nifti1Image(values[0].T, affine), tmp_path / "flat.nii")
     refused(tmp_path / "flat.nii", GeometryError, "stack its slices")
+
+
+@pytest.mark.parametrize(
+    ("units", "um"),
+    [
+        ('space units: "microns" "microns" "microns"', (1, 1, 1)),
+        ('space units: "um" "um" "um"', (1, 1, 1)),
+        ('space units: "µm" "µm" "µm"', (1, 1, 1)),
+        ('space units: "nm" "um" "mm"', (1000, 1, 0.001)),
+        ('space units: "m" "m" "m"', (1e6, 1e6, 1e6)),
+        ('units: "um" "um" "um"', (1, 1, 1)),
+        ('space units: "mm" "mm" "mm"', (1000, 1000, 1000)),
+        ('space units: "parsec" "" "pixel"', (1000, 1000, 1000)),
+        ("content: units: none", (1000, 1000, 1000)),
+    ],
+)
+@pytest.mark.parametrize(("ending", "encoding"), [("nrrd", "utf-8"), ("nhdr", "latin-1")])
+def test_units_of_an_nrrd_header_count(tmp_path, units, um, ending, encoding):
+    values = volume((4, 5, 6), "uint8")
+    header = ["NRRD0005", "type: uint8", "dimension: 3"]
+    if units.startswith("units"):
+        header += ["sizes: 6 5 4", "spacings: 0.3 0.25 2", units]
+    else:
+        header += ["space dimension: 3", "sizes: 6 5 4", "space directions: (0.3,0,0) (0,0.25,0) (0,0,2)", units]
+    header += ["encoding: raw", *(["data file: a.raw"] if ending == "nhdr" else []), "\n"]
+    (tmp_path / "a.raw").write_bytes(values.tobytes())
+    (tmp_path / f"a.{ending}").write_bytes("\n".join(header).encode(encoding) + values.tobytes() * (ending == "nrrd"))
+    stack = reads_as(tmp_path / f"a.{ending}", values)
+    assert stack.spacing_um == pytest.approx(np.multiply((2, 0.25, 0.3), um))

@@ -2,6 +2,7 @@
 
 import itertools
 import struct
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -79,6 +80,16 @@ def test_ome_tiff(tmp_path, compression, axes):
         stack = reads_as(path, values[channel], channel=channel)
         assert stack.spacing_um == pytest.approx((2, 0.25, 0.3))
     assert open_stack(path, spacing_um=(1, 1, 1)).spacing_um == (1, 1, 1)
+
+
+def test_the_voxel_size_is_that_of_the_image_that_is_read(tmp_path):
+    """A label before the volume, of other pixels."""
+    values = volume((4, 20, 30), "uint8")
+    sizes = {f"PhysicalSize{a}": size for a, size in zip("XYZ", (0.3, 0.25, 2.0), strict=True)}
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=True) as writer:
+        writer.write(values[0, :9, :9], metadata={"axes": "YX", **{f"PhysicalSize{a}": 9.0 for a in "XYZ"}})
+        writer.write(values, metadata={"axes": "ZYX", **sizes})
+    assert reads_as(tmp_path / "a.ome.tif", values).spacing_um == (2.0, 0.25, 0.3)
 
 
 def test_an_ome_tiff_over_several_files(tmp_path):
@@ -252,16 +263,18 @@ def test_unusable_files(tmp_path):
     refused(tmp_path / "a.xyz", VolumeFormatError, r"volumes are read from \.tif")
 
 
-def test_a_codec_that_is_not_there(tmp_path):
+@pytest.mark.parametrize(("code", "said"), [(34887, "LERC"), (50000, "compression")])
+def test_a_codec_that_is_not_there(tmp_path, monkeypatch, code, said):
+    monkeypatch.setitem(sys.modules, "compression", None)  # Zstandard, in newer Pythons
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, volume((5, 16, 16), "uint8"), compression="zlib")
     with tifffile.TiffFile(path) as tif:
         places = [page.tags["Compression"].valueoffset for page in tif.pages]
     content = bytearray(path.read_bytes())
     for place in places:
-        struct.pack_into("<H", content, place, 34887)  # LERC
+        struct.pack_into("<H", content, place, code)
     path.write_bytes(content)
-    refused(path, VolumeFormatError, "cannot be decoded here.*LERC.*pip install imagecodecs")
+    refused(path, VolumeFormatError, f"cannot be decoded here.*{said}.*pip install imagecodecs")
 
 
 @pytest.mark.parametrize("options", [{}, {"imagej": True}, {"compression": "zlib"}, {"metadata": None}, {"ome": True}])

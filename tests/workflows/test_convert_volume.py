@@ -94,6 +94,14 @@ def test_shards_hold_the_values_of_chunks(image, tmp_path):
         create_ome_zarr(tmp_path / "none", SHAPE, np.uint16, shards=(0, 1, 1), version="0.5")
 
 
+def test_a_coarser_level_stays_where_it_is(image, tmp_path):
+    made = create_ome_zarr(tmp_path / "a.zarr", SHAPE, np.uint16, chunks=(64, 32, 32), spacing_um=(2, 0.5, 0.5))
+    made.write([slice(None)] * 3, image)
+    build_pyramid(tmp_path / "a.zarr")
+    convert_volume(tmp_path / "a.zarr", tmp_path / "b.zarr", options=ConvertVolumeOptions(level=2))
+    assert OmeZarrImage(tmp_path / "b.zarr").offset_voxels == (0, 0.375, 0.375)
+
+
 def test_boxes_of_tiles(image, tmp_path):
     with open_stack(terafly(tmp_path / "t", image)) as volume:
         assert volume.shape == SHAPE

@@ -7,10 +7,11 @@ import pytest
 import tifffile
 
 from medwave.core.errors import InputError, MissingFileError, OutputError
+from medwave.core.tree import Tree
 from medwave.tracing import scale, translate
 from medwave.transforms.neurons import Growth, grow_tree, render_neuron
-from medwave.volumes import read_swc, write_swc
-from medwave.workflows.neuron_page import trace_with_page, write_neuron_page
+from medwave.volumes import build_pyramid, create_ome_zarr, open_stack, read_swc, write_swc
+from medwave.workflows.neuron_page import read_gold, trace_with_page, write_neuron_page
 from medwave.workflows.options import TraceFileOptions
 
 SHAPE = (24, 72, 84)
@@ -55,6 +56,30 @@ def test_micrometres_and_voxels_give_the_same_page(files, neuron):
     assert pages[0] == pages[1]
     assert scores[0].distances.esa == pytest.approx(0, abs=1e-5)
     assert scores[1].at_tolerance.by_samples.f1 == pytest.approx(1)
+
+
+def test_trees_in_micrometres_of_all_levels_of_a_volume_count_from_one_place(tmp_path):
+    """Voxel 0 of level 2 lies 1.5 voxels of level 0 from that of level 0."""
+    z, y, x = np.mgrid[:16, :64, :128]
+    fibre = 200 * np.exp(-((z - 8) ** 2 + (y - 30) ** 2) / 18) * ((x > 15) & (x < 112))
+    store, gold, page = tmp_path / "a.zarr", tmp_path / "gold.swc", tmp_path / "page.html"
+    made = create_ome_zarr(store, fibre.shape, np.uint8, chunks=(8, 16, 32), spacing_um=(1, 1, 1))
+    made.write([slice(None)] * 3, fibre.astype(np.uint8))
+    build_pyramid(store)
+    write_swc(gold, Tree([[20, 30, 8], [108, 30, 8]], [3, 3], [-1, 0], [0, 0]), units="um")
+    for level, factors in enumerate(np.array([[1, 1, 1], [2, 2, 2], [4, 4, 2]])):
+        esa = {}
+        for units in ("um", "voxels"):
+            options = TraceFileOptions(level=level, units=units, threshold=60.0)
+            trace_with_page(store, tmp_path / f"{units}.swc", page, options=options)
+            tree = read_swc(tmp_path / f"{units}.swc")
+            esa[units] = write_neuron_page(page, store, tree, options=options, gold=gold).distances.esa
+        um, voxels = (read_swc(tmp_path / f"{units}.swc").positions for units in ("um", "voxels"))
+        np.testing.assert_allclose(um, (voxels + 0.5) * factors - 0.5, atol=0.01)
+        assert esa["um"] == pytest.approx(esa["voxels"], abs=0.01)
+        with open_stack(store, level=level) as volume:
+            start = read_gold(gold, volume, "voxels").whole.positions[0]
+        np.testing.assert_allclose(start, (np.array([20, 30, 8]) + 0.5) / factors - 0.5)
 
 
 def test_of_a_gold_tree_only_what_was_looked_at_counts(files, neuron):

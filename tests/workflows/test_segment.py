@@ -16,7 +16,7 @@ from medwave.transforms.microscopy import sampled_scale
 from medwave.volumes import create_ome_zarr, open_stack
 from medwave.workflows.options_neurons import SegmentOptions
 from medwave.workflows.segment import parse_region, prepare
-from medwave.workflows.segment_store import JOURNAL, MASK, PROBABILITY, RECORD
+from medwave.workflows.segment_store import JOURNAL, MASK, PROBABILITY, RECORD, SegmentStore, create_mask
 
 SHAPE = (8, 20, 600)
 BLOCKS = 5
@@ -93,6 +93,13 @@ def test_probabilities_mask_and_record(run, image):
     assert record["inputs"]["volume"]["of"] == "content"
     assert record["weights"]["provenance"] == "made by a test"
     assert [stage["name"] for stage in record["stages"]] == ["look", "segment", "mask"]
+
+
+def test_the_images_of_a_coarser_level_lie_on_the_volume(tmp_path):
+    create_ome_zarr(tmp_path / "a.zarr", (20, 40, 40), np.uint8, chunks=(16, 16, 16), spacing_um=(2, 1, 1))
+    with open_stack(tmp_path / "a.zarr", level=2) as volume, SegmentStore(tmp_path, {}).open(volume) as image:
+        mask = create_mask(tmp_path / MASK, image)
+    assert image.offset_voxels == mask.offset_voxels == (0.25, 0.375, 0.375)
 
 
 @pytest.mark.parametrize(("black_level", "name"), [(0, "neuron_noise"), (130, "neuron")])

@@ -128,8 +128,10 @@ def test_grey_scales_of_blocks_are_those_of_the_whole(image, tmp_path, dtype):
     path = tmp_path / "v.ome.zarr"
     native = np.dtype(dtype).newbyteorder("=")
     create_ome_zarr(path, SHAPE, native, chunks=(16, 32, 32)).write([slice(None)] * 3, volume.astype(native))
-    with stacks():
-        assert by_blocks(Stack(str(path)), TraceOptions(), tmp_path / "parts", (9, 20, 40)) == trace(volume)
+    for options in (TraceOptions(), TraceOptions(threshold=703.5)):
+        with stacks():
+            tree = by_blocks(Stack(str(path)), options, tmp_path / "parts", (9, 20, 40))
+        assert tree == trace(volume, options=options)
 
 
 @pytest.mark.parametrize(("fill", "gaps"), [(0, False), (0, True), (40, False), (200, False)])

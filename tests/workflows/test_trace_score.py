@@ -254,7 +254,21 @@ def test_check_tells_a_flipped_tree_by_its_image(files, neuron):
     assert check_swc(files / "gold.swc", image=files / "image.tif").misplaced == ""
     write_swc(files / "flipped.swc", flip_y(neuron.tree, SHAPE[1]))
     assert "--flip-y 72" in check_swc(files / "flipped.swc", image=files / "image.tif").misplaced
+    assert "--spacing" not in check_swc(files / "flipped.swc", image=files / "image.tif").misplaced
     write_swc(files / "away.swc", translate(neuron.tree, (500, 0, 0)))
     away = check_swc(files / "away.swc", image=files / "image.tif")
     assert "outside" in away.misplaced
     assert {f.code for f in away.findings} == {"outside-image"}
+
+
+def test_check_brings_micrometres_to_the_voxels_of_the_image(files, neuron):
+    size = {"resolution": (4, 4), "metadata": {"axes": "ZYX", "spacing": 1.5, "unit": "um"}}
+    tifffile.imwrite(files / "sized.tif", neuron.image, imagej=True, **size)
+    for name, tree in (("good", neuron.tree), ("flipped", flip_y(neuron.tree, SHAPE[1]))):
+        write_swc(files / f"{name}.swc", scale(tree, (0.25, 0.25, 1.5)), units="um")
+    good = check_swc(files / "good.swc", image=files / "sized.tif")
+    assert (good.misplaced, [f.code for f in good.findings if f.code == "outside-image"]) == ("", [])
+    flipped = check_swc(files / "flipped.swc", image=files / "sized.tif")
+    assert flipped.misplaced.endswith("medwave swc convert --flip-y 72 --spacing 1.5,0.25,0.25")
+    with pytest.raises(InputError, match=r"good\.swc: is in micrometres, .*image\.tif does not tell.*--units voxels"):
+        check_swc(files / "good.swc", image=files / "image.tif")
