@@ -1,16 +1,18 @@
 """Atomic writing: the whole file or nothing, and an error that names it."""
 
 import json
+import os
 import resource
 import signal
 import stat
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from medwave.core.errors import InputError, MissingFileError, OutputError
-from medwave.core.files import atomic_path, input_file, write_json, write_text
+from medwave.core.files import atomic_path, check_output, input_file, write_json, write_text
 
 
 def test_the_file_appears_whole_under_its_name_and_nothing_else_stays(tmp_path):
@@ -76,6 +78,46 @@ def test_a_folder_in_the_way_is_an_output_error_and_leaves_nothing(tmp_path):
     with pytest.raises(OutputError, match="taken: cannot be written"):
         write_text(tmp_path / "taken", "x")
     assert list(tmp_path.iterdir()) == [tmp_path / "taken"]
+
+
+def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    real, link, again = tmp_path / "elsewhere" / "real", tmp_path / "link.json", tmp_path / "again.json"
+    real.write_text("old")
+    link.symlink_to("elsewhere/real")
+    again.symlink_to("link.json")
+    with atomic_path(again) as partial:
+        assert partial.parent == real.parent
+        assert partial.suffix == ".json"
+        partial.write_text("new")
+        assert real.read_text() == "old"
+    assert (link.is_symlink(), again.is_symlink(), real.read_text()) == (True, True, "new")
+    assert list(real.parent.iterdir()) == [real]
+    real.unlink()
+    write_text(link, "made")
+    assert (link.is_symlink(), real.read_text()) == (True, "made")
+
+
+def test_a_pipe_is_written_to_and_stays(tmp_path):
+    pipe, link, heard = tmp_path / "pipe", tmp_path / "link", []
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    for target in (pipe, link):
+        check_output(target)
+        reader = threading.Thread(target=lambda: heard.append(pipe.read_text()), daemon=True)
+        reader.start()
+        write_text(target, "said")
+        reader.join(10)
+    assert heard == ["said", "said"]
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert sorted(tmp_path.iterdir()) == [link, pipe]
+
+
+def test_a_pipe_outlives_an_error(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OutputError, match=r"pipe: cannot be written"), atomic_path(tmp_path / "pipe"):
+        raise OSError("no reader")
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
 
 
 def test_the_longest_legal_name_can_be_written(tmp_path):
