@@ -133,13 +133,13 @@ def sweep_partial(folder: Path) -> None:
 
 
 def write_text(path: StrPath, text: str) -> None:
-    """Write a UTF-8 text file in one go.
+    """Write a UTF-8 text file in one go; bytes of a file's name that are not UTF-8 become escapes, as JSON has them.
 
     Raises:
         OutputError: when it cannot be written.
     """
     with atomic_path(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: StrPath, value: Any) -> None:

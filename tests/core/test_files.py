@@ -147,6 +147,14 @@ def test_json_takes_numpy_values_paths_and_missing_numbers(tmp_path):
     assert json.loads((tmp_path / "v.json").read_text()) == expected
 
 
+def test_names_that_are_not_utf_8_are_written_as_escapes_that_json_reads_back(tmp_path):
+    name = Path(os.fsdecode(b"M\xfcller.nii.gz"))
+    write_json(tmp_path / "v.json", {"path": name})
+    assert json.loads((tmp_path / "v.json").read_bytes()) == {"path": str(name)}
+    write_text(tmp_path / "v.csv", f"name\n{name}\n")
+    assert (tmp_path / "v.csv").read_text(encoding="utf-8") == "name\nM\\udcfcller.nii.gz\n"
+
+
 def test_json_refuses_what_it_cannot_say_and_writes_nothing(tmp_path):
     with pytest.raises(TypeError):
         write_json(tmp_path / "v.json", {"o": object()})
