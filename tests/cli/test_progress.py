@@ -23,7 +23,8 @@ def test_a_log_has_the_first_and_the_last_block_of_each_step(capsys):
 def test_a_terminal_has_a_bar_with_the_time_left(capsys, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "120")
-    with block_progress() as (_, on_progress):
+    with block_progress() as (on_stage, on_progress):
+        on_stage("sub-01 [/red], 1 of 2")
         on_progress(BlockProgress(1, 4, 120.0, None, "trace", "groups of pieces"))
     shown = capsys.readouterr().err
     assert "trace, 1 of 4 groups of pieces, about 2 min left" in shown
