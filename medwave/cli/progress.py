@@ -22,7 +22,7 @@ def command_line() -> str:
 
 def _console() -> Any:
     """A console of rich where bars can be drawn, or None, which spares its import."""
-    if not (sys.stderr.isatty() or {"FORCE_COLOR", "TTY_COMPATIBLE"} & os.environ.keys()):
+    if sys.stderr is None or not (sys.stderr.isatty() or {"FORCE_COLOR", "TTY_COMPATIBLE"} & os.environ.keys()):
         return None
     from rich.console import Console
 
