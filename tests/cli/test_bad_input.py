@@ -356,6 +356,18 @@ def test_a_process_of_its_own_says_it_alike(tmp_path):
     assert listing(tmp_path) == []
 
 
+def test_a_full_disk_under_stdout_is_said(tmp_path):
+    script = (
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)); from medwave.cli.app import main; main()"
+    )
+    with (tmp_path / "out.txt").open("w") as stdout:
+        done = subprocess.run(
+            [sys.executable, "-c", script, "--version"], stdout=stdout, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 2
+    assert done.stderr == "medwave: error: stdout: cannot be written (File too large); check the free space\n"
+
+
 def test_ctrl_c_leaves_nothing(tmp_path):
     """Interrupted in the refinement of a volume large enough to be met in it."""
     grid = Grid((160, 170, 160), np.eye(4))
