@@ -15,6 +15,7 @@ import pytest
 import torch
 from cli_cases import GRID, QUICK, ball, labels, listing
 
+from medwave.__main__ import main
 from medwave.core.geometry import Grid, Volume
 from medwave.volumes import read_labels, write_volume
 
@@ -386,6 +387,19 @@ def test_ctrl_c_leaves_nothing(tmp_path):
     assert process.returncode == 130
     assert err.splitlines() == ["medwave: interrupted; nothing half-written was left"]
     assert listing(tmp_path) == ["fixed.nii", "moving.nii"]
+
+
+def test_ctrl_c_during_the_imports_is_quiet(monkeypatch):
+    class Interrupted:
+        def find_spec(self, name, *_):
+            if name == "medwave.cli.app":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "medwave.cli.app")
+    monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 130
 
 
 def test_an_interrupt_that_was_swallowed_comes_again(tmp_path):
