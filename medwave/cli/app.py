@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import gc
+import io
 import os
 import signal
 import sys
@@ -33,6 +35,7 @@ from medwave.core.errors import MedwaveError
 
 _INTERRUPTED = 130
 _OBJECTS_BETWEEN_COLLECTIONS = 100_000  # of 700 imports alone would search all objects for cycles for 0.2 s
+_FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _LARGE_PAGES = ("THP_MEM_ALLOC_ENABLE", "1")
 """Torch then asks Linux for pages of 2 MB: clearing small ones took 0.4 of the CPU seconds of a segmentation."""
 _ClickError: Any = typer.BadParameter.__mro__[1]  # errors of usage; newer typer carries its own copy of click
@@ -100,6 +103,8 @@ def main() -> None:
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
     atexit.register(gc.freeze)  # Python's end would search all objects for cycles three times: 0.2 s
     os.environ.setdefault(*_LARGE_PAGES)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may hold bytes that are not UTF-8
     try:
         with _interrupts_repeated():
             code = app(standalone_mode=False)
@@ -111,6 +116,11 @@ def main() -> None:
             raise SystemExit(error.exit_code) from None
         command = error.ctx.command_path if error.ctx else "medwave"
         _fail(f"{error.format_message().rstrip('.')}; see {command} --help")
+    except OSError as error:
+        if error.errno not in _FULL_DISK:
+            raise
+        sys.stdout = None  # else what is left is tried again at the end
+        _fail(f"stdout: cannot be written ({error.strerror}); check the free space")  # of files it is a MedwaveError
     except (KeyboardInterrupt, typer.Abort):
         code = _INTERRUPTED
     if code == _INTERRUPTED:

@@ -22,7 +22,7 @@ def command_line() -> str:
 
 def _console() -> Any:
     """A console of rich where bars can be drawn, or None, which spares its import."""
-    if not (sys.stderr.isatty() or {"FORCE_COLOR", "TTY_COMPATIBLE"} & os.environ.keys()):
+    if sys.stderr is None or not (sys.stderr.isatty() or {"FORCE_COLOR", "TTY_COMPATIBLE"} & os.environ.keys()):
         return None
     from rich.console import Console
 
@@ -67,7 +67,7 @@ def block_progress() -> Iterator[tuple[Callable[[str], None], Callable[[Any], No
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description:<40}"), BarColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description:<40}", markup=False), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("start", total=None)
         yield (

@@ -109,6 +109,7 @@ def evaluate(
 def _print_table(result: Evaluation) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     console = Console()
     if result.structures:
@@ -118,7 +119,7 @@ def _print_table(result: Evaluation) -> None:
         for heading, key, digits in (("Dice", "dice", 3), ("HD95 mm", "hd95_mm", 2), ("ASSD mm", "assd_mm", 2)):
             table.add_column(heading, justify="right", footer=f"{result.mean[key]:.{digits}f}")
         for s in result.structures:
-            table.add_row(str(s.label), s.name, f"{s.dice:.3f}", f"{s.hd95_mm:.2f}", f"{s.assd_mm:.2f}")
+            table.add_row(str(s.label), Text(s.name), f"{s.dice:.3f}", f"{s.hd95_mm:.2f}", f"{s.assd_mm:.2f}")
         console.print(table)
     if result.in_one_map_only:
         labels = ", ".join(map(str, result.in_one_map_only))

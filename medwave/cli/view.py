@@ -14,7 +14,10 @@ from medwave.workflows.options_view import ViewOptions
 @with_options(ViewOptions)
 def view(
     folder: Annotated[
-        Path, typer.Argument(metavar="RUN_DIR", help="Folder of a registration, reconstruction, cohort or evaluation.")
+        Path,
+        typer.Argument(
+            metavar="RUN_DIR", help="Folder of a registration, reconstruction, cohort, template or evaluation."
+        ),
     ],
     *,
     options: ViewOptions,

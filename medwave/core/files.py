@@ -2,6 +2,7 @@
 
 A file is written under a temporary name in the folder of its target and renamed when it is complete; whatever
 goes wrong (a full disk, an exception, Ctrl-C), the temporary file is removed and an older target stays as it was.
+Links stay, what they lead to is replaced; devices and pipes are written to as they are.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import math
 import os
 import secrets
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -46,25 +48,52 @@ def input_file(path: StrPath) -> Path:
 def atomic_path(path: StrPath) -> Iterator[Path]:
     """Give a temporary path beside ``path`` to write to, and rename it to ``path`` when the block ends well.
 
-    The temporary name keeps the last two suffixes (``.nii.gz``, ``.h5``), since writers choose a format by them.
+    The temporary name keeps the last two suffixes (``.nii.gz``, ``.h5``), since writers choose a format by them. Where
+    ``path`` is a link, its target is replaced; a device or a pipe is given itself.
 
     Raises:
         OutputError: when the folder is absent, or anything in the block fails as an operating system error.
     """
     target = Path(path)
     check_folder_of(target)
-    partial = target.with_name(f".medwave-{secrets.token_hex(8)}{''.join(target.suffixes[-2:])}")
+    if _is_stream(target):
+        with _named(target):
+            yield target
+        return
+    place = _behind_links(target)
+    partial = place.with_name(f".medwave-{secrets.token_hex(8)}{''.join(target.suffixes[-2:])}")
     try:
-        yield partial
-        partial.replace(target)
+        with _named(target):
+            yield partial
+            partial.replace(place)
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _named(target: Path) -> Iterator[None]:
+    """Turn an operating system error of the block into one that names the file."""
+    try:
+        yield
     except MedwaveError:
         raise
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(f"{target}: cannot be written ({reason}); check the free space and permissions") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether a path is there and is no file to replace, but a device or a pipe."""
+    with contextlib.suppress(OSError):
+        mode = path.stat().st_mode
+        return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+    return False
+
+
+def _behind_links(path: Path) -> Path:
+    """The file that a link leads to, which may be absent yet; any other path as it is."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
 def check_folder_of(target: Path) -> None:
@@ -87,8 +116,11 @@ def check_output(output: StrPath, *inputs: StrPath) -> None:
     if path.is_dir():
         raise OutputError(f"{path}: a file is to be written, this is a folder; name a file in it")
     check_folder_of(path)
-    if not os.access(path.parent, os.W_OK):
-        raise OutputError(f"{path}: the folder {path.parent} may not be written to; choose another")
+    if _is_stream(path):
+        return
+    folder = _behind_links(path).parent
+    if not os.access(folder, os.W_OK):
+        raise OutputError(f"{path}: the folder {folder} may not be written to; choose another")
     if any(path.exists() and Path(each).exists() and path.samefile(each) for each in inputs):
         raise OutputError(f"{path}: the result would replace its input; choose another name")
 
@@ -101,13 +133,13 @@ def sweep_partial(folder: Path) -> None:
 
 
 def write_text(path: StrPath, text: str) -> None:
-    """Write a UTF-8 text file in one go.
+    """Write a UTF-8 text file in one go; bytes of a file's name that are not UTF-8 become escapes, as JSON has them.
 
     Raises:
         OutputError: when it cannot be written.
     """
     with atomic_path(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: StrPath, value: Any) -> None:

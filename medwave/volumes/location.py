@@ -83,7 +83,7 @@ def remove_store(path: Path) -> None:
 def put_json(path: Path, value: Any) -> None:
     """Write JSON in one go, as :func:`medwave.core.files.write_json`, also to a URL."""
     if is_url(path):
-        path.write_text(json_text(value), encoding="utf-8")
+        path.write_text(json_text(value), encoding="utf-8", errors="backslashreplace")
     else:
         write_json(path, value)
 

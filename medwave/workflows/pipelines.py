@@ -7,16 +7,17 @@ functions to call, so run only those that you trust.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import logging
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from medwave.core.errors import InputError, OutputError
+from medwave.core.errors import InputError, MedwaveError, OutputError
 from medwave.core.files import StrPath, input_file
 from medwave.core.optional import require
 
@@ -108,6 +109,7 @@ def run_pipeline(name: str, config: str = "inference", changes: Mapping[str, Any
 
     Raises:
         InputError: no such recipe, configuration or entry.
+        MedwaveError: one of its leaves, which a function of the configuration raised.
     """
     require("yaml", extra="train", purpose="reading a recipe")
     folder = Path(name) if Path(name, "configs").is_dir() else find_pipeline(name).folder
@@ -129,9 +131,10 @@ def run_pipeline(name: str, config: str = "inference", changes: Mapping[str, Any
         config_file=str(path), meta_file=str(path.with_name("metadata.json")), logging_file=False, workflow_type=None,
         **values,
     )  # fmt: skip
-    workflow.initialize()
-    workflow.run()
-    workflow.finalize()
+    with _own_errors():
+        workflow.initialize()
+        workflow.run()
+        workflow.finalize()
     output = values.get("output", written.get("output"))
     return None if output is None else str(output)
 
@@ -174,6 +177,20 @@ def parse_changes(settings: Iterable[str]) -> dict[str, Any]:
             raise InputError(f"--set {text}: KEY=VALUE is needed, such as output=result")
         found[key] = yaml.safe_load(value)
     return found
+
+
+@contextlib.contextmanager
+def _own_errors() -> Iterator[None]:
+    """Raise an error of medwave itself in place of those that MONAI wraps around it."""
+    try:
+        yield
+    except RuntimeError as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, MedwaveError):
+                raise cause from None
+            cause = cause.__cause__
+        raise
 
 
 def _can_run(path: Path) -> bool:

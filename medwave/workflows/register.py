@@ -7,7 +7,7 @@ grid, then the affine A. Moving points go back by ``p + u_inv(p)``, ``p = A^-1(y
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from os import PathLike
@@ -53,6 +53,7 @@ from medwave.workflows.pair_terms import (
 )
 from medwave.workflows.presets import levels_for
 from medwave.workflows.pullback import Pullback
+from medwave.workflows.run_folder import input_paths
 
 FloatVolume = npt.NDArray[np.float32]
 Source = Volume | StrPath
@@ -82,6 +83,7 @@ class Registration:
         similarity: per level of the refinement, the similarity at each iteration.
         landmarks: distances of the landmarks, when given.
         warped_channels: the further channels of the moving subject on the fixed grid, in the order they were given.
+        inputs: role -> path of what was given as files.
     """
 
     fixed: Volume
@@ -103,6 +105,7 @@ class Registration:
     similarity: list[list[float]] = field(default_factory=list)
     landmarks: LandmarkDistances | None = None
     warped_channels: tuple[Volume, ...] = ()
+    inputs: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def transform(self) -> SpatialTransform:
@@ -190,6 +193,10 @@ def register(
     loops = loops_for(options.device)
     if weights is not None and not options.deformable:
         raise InputError("without a deformable part weights start nothing; leave --weights or --no-deformable out")
+    if weights is not None:
+        from medwave.models.weights import weight_file  # torch takes a second to import
+
+        weights = weight_file(weights)
     start = None if weights is None else _learned_start(weights, options)
     if options.formulation == "wavelet":
         import torch  # noqa: F401  before threads are limited
@@ -259,6 +266,12 @@ def register(
         landmarks=landmark_distances(terms, matrix, found),
         warped_channels=tuple(
             Volume(data, inputs.fixed.grid, f"warped channel {n}") for n, data in enumerate(further, start=1)
+        ),
+        inputs=input_paths(
+            fixed=fixed, moving=moving, fixed_labels=fixed_labels, moving_labels=moving_labels, mask_fixed=mask_fixed,
+            mask_moving=mask_moving, lesion_fixed=lesion_fixed, lesion_moving=lesion_moving, init=init, weights=weights,
+            landmarks_fixed=landmarks_fixed, landmarks_moving=landmarks_moving, fixed_channel=fixed_channels,
+            moving_channel=moving_channels,
         ),
     )  # fmt: skip
 

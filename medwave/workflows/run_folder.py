@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -37,6 +37,15 @@ MARK = "run.json"
 def channel_name(number: int | str) -> str:
     """File of a further channel of the moving subject on the fixed grid, counted from 1, or a pattern for numbers."""
     return f"warped_channel_{number}.nii.gz"
+
+
+def input_paths(**given: Any) -> dict[str, str]:
+    """Role -> path of those inputs that are files; those of a sequence are counted from 1 (``fixed_channel_1``)."""
+    each: dict[str, Any] = {}
+    for role, value in given.items():
+        listed = isinstance(value, Sequence) and not isinstance(value, str)
+        each |= {f"{role}_{n}": item for n, item in enumerate(value, start=1)} if listed else {role: value}
+    return {role: os.fspath(value) for role, value in each.items() if isinstance(value, str | os.PathLike)}
 
 
 @contextlib.contextmanager

@@ -50,7 +50,8 @@ def save_registration(
         result: what :func:`medwave.register` returned.
         folder: where to write; made when absent.
         inputs: role -> path of the input files, hashed into ``run.json``, or what
-            :func:`medwave.core.provenance.seen` told of them before they were read.
+            :func:`medwave.core.provenance.seen` told of them before they were read; when left out, the files that
+            :func:`medwave.register` was given and that are still there.
         command_line: the command that repeats the run.
         true_error_mm, true_error_mean_mm: known error per voxel and its means before and after (demo only).
         clock: continues the stages of the run.
@@ -61,7 +62,9 @@ def save_registration(
     """
     with result_folder(folder, "transform") as path, freed_memory_kept():
         (path / MARK).unlink(missing_ok=True)
-        noted = {r: dict(p) if isinstance(p, Mapping) else seen({r: p})[r] for r, p in (inputs or {}).items()}
+        if inputs is None:
+            inputs = {role: file for role, file in result.inputs.items() if Path(file).exists()}
+        noted = {r: dict(p) if isinstance(p, Mapping) else seen({r: p})[r] for r, p in inputs.items()}
         true_error = true_error_mm, true_error_mean_mm
         return _save(result, path, noted, command_line, *true_error, clock or StageClock(), request)
 
@@ -94,6 +97,7 @@ def _save(
     write_json(path / MARK, {
         "medwave": __version__,
         "command": command_line,
+        "working_folder": _working_folder(),
         "status": report.status,
         "warnings": list(result.warnings),
         "options": asdict(result.options),
@@ -117,6 +121,14 @@ def _save(
         "versions": packages,
     })  # fmt: skip
     return path / "report.html"
+
+
+def _working_folder() -> str | None:
+    """Where relative paths of the command and the inputs begin."""
+    try:
+        return str(Path.cwd())
+    except OSError:  # it was removed meanwhile
+        return None
 
 
 def _write_files(result: Registration, path: Path) -> dict[str, tuple[str, str]]:

@@ -1,8 +1,9 @@
 """A folder of results in the browser: the pages that are in it, and what needs a server to work.
 
 A registration, a reconstruction or an evaluation is a folder with ``run.json`` and ``report.html``, a cohort one with
-``summary.csv`` and ``index.html``. Pages open from disk as well; served, they find in their head an element ``served``
-that says what more there is, and the page of a cohort saves marks to ``qc.csv`` (:mod:`medwave.workflows.quality`).
+``summary.csv`` and ``index.html``, a template one with ``run.json`` and ``index.html``. Pages open from disk as well;
+served, they find in their head an element ``served`` that says what more there is, and the page of a cohort saves
+marks to ``qc.csv`` (:mod:`medwave.workflows.quality`).
 ``viewer.html`` beside the report of a registration is made by the server, as are the volumes that it asks for.
 """
 
@@ -44,7 +45,7 @@ class ResultSite:
         path = Path(folder)
         self.front = front_page(path)
         self.root = path.resolve()
-        self.is_cohort = self.front == INDEX
+        self.is_cohort = (path / SUMMARY).is_file()
         self._lock = threading.Lock()
         self._shown: RegistrationVolumes | None = None  # volumes of the run that was looked at last
         if self.is_cohort:
@@ -120,21 +121,34 @@ def front_page(folder: Path) -> str:
 
     Raises:
         MissingFileError: when the folder or the page is missing.
-        InputError: when it is no folder of results.
+        InputError: when it is no folder of results, or one of several that have no page together.
     """
     if not folder.exists():
         raise MissingFileError(f"{folder}: no such folder; check the name")
     if not folder.is_dir():
         raise InputError(f"{folder}: the folder of a run is needed, this is a file; name the folder it is in")
-    for record, page in ((SUMMARY, INDEX), (MARK, REPORT)):
+    for record, pages in ((SUMMARY, (INDEX,)), (MARK, (REPORT, INDEX))):
         if (folder / record).is_file():
-            if not (folder / page).is_file():
-                raise MissingFileError(f"{folder / page}: no such file, though {record} is there; repeat the run")
-            return page
+            for page in pages:
+                if (folder / page).is_file():
+                    return page
+            raise _without_page(folder, record, pages[0])
     raise InputError(
         f"{folder}: the folder of a run ({MARK}, {REPORT}) or of a cohort ({SUMMARY}, {INDEX}) is needed, this one has "
         "no record of either; name the folder that was given as --output"
     )
+
+
+def _without_page(folder: Path, record: str, page: str) -> MedwaveError:
+    """What to look at in place of a page that is not there."""
+    if reports := sorted(folder.glob(f"*/{REPORT}")):
+        return InputError(
+            f"{folder}: a batch of reconstructions has a page each and none together; name the folder of one, such as "
+            f"{reports[0].parent}"
+        )
+    if stores := sorted(folder.glob("*.ome.zarr")):
+        return InputError(f"{folder}: a segmentation has no page; open {stores[0]} in napari (medwave[napari])")
+    return MissingFileError(f"{folder / page}: no such file, though {record} is there; repeat the run")
 
 
 def view(folder: StrPath, options: ViewOptions | None = None) -> LoopbackServer:

@@ -44,7 +44,9 @@ class RegistrationVolumes:
         self.run = RunFolder(folder)
         self.notes: list[str] = []
         try:
-            self.inputs: dict[str, Any] = dict(json.loads((folder / MARK).read_text(encoding="utf-8"))["inputs"])
+            record = json.loads((folder / MARK).read_text(encoding="utf-8"))
+            self.inputs: dict[str, Any] = dict(record["inputs"])
+            self.began = Path(record.get("working_folder") or "")  # where relative paths begin
         except (OSError, ValueError, KeyError, TypeError):
             raise InputError(f"{folder / MARK}: does not tell the inputs of the run; repeat it") from None
 
@@ -79,9 +81,12 @@ class RegistrationVolumes:
         return volume_set(fixed, greys, jacobian=jacobian, labels=shown)
 
     def _input(self, role: str, *, labels: bool = False) -> Volume | None:
-        told = self.inputs.get(role, {})
+        told = self.inputs.get(role)
+        if told is None:
+            self.notes.append(f"The {_NAMES[role]} not shown: {MARK} names no file of it.")
+            return None
         named = Path(str(told.get("path", "")))
-        for path in (named, self.run.path / named, self.run.path.parent / named):
+        for path in (self.began / named, named, self.run.path / named, self.run.path.parent / named):
             try:
                 known = {name: told[name] for name in ("sha256", "of")}
                 if path.is_file() and fingerprint(path) == known:

@@ -15,6 +15,7 @@ import pytest
 import torch
 from cli_cases import GRID, QUICK, ball, labels, listing
 
+from medwave.__main__ import main
 from medwave.core.geometry import Grid, Volume
 from medwave.volumes import read_labels, write_volume
 
@@ -359,6 +360,18 @@ def test_a_process_of_its_own_says_it_alike(tmp_path):
     assert listing(tmp_path) == []
 
 
+def test_a_full_disk_under_stdout_is_said(tmp_path):
+    script = (
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)); from medwave.cli.app import main; main()"
+    )
+    with (tmp_path / "out.txt").open("w") as stdout:
+        done = subprocess.run(
+            [sys.executable, "-c", script, "--version"], stdout=stdout, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 2
+    assert done.stderr == "medwave: error: stdout: cannot be written (File too large); check the free space\n"
+
+
 def test_ctrl_c_leaves_nothing(tmp_path):
     """Interrupted in the refinement of a volume large enough to be met in it."""
     grid = Grid((160, 170, 160), np.eye(4))
@@ -377,6 +390,19 @@ def test_ctrl_c_leaves_nothing(tmp_path):
     assert process.returncode == 130
     assert err.splitlines() == ["medwave: interrupted; nothing half-written was left"]
     assert listing(tmp_path) == ["fixed.nii", "moving.nii"]
+
+
+def test_ctrl_c_during_the_imports_is_quiet(monkeypatch):
+    class Interrupted:
+        def find_spec(self, name, *_):
+            if name == "medwave.cli.app":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "medwave.cli.app")
+    monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 130
 
 
 def test_an_interrupt_that_was_swallowed_comes_again(tmp_path):

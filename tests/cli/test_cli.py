@@ -144,14 +144,14 @@ def test_apply_with_transform_files_and_the_other_direction(medwave, pair, run, 
 def test_evaluate_prints_a_table_and_writes_json(medwave, pair, run, tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     names = tmp_path / "names.csv"
-    names.write_text("label,name\n1,left half\n2,right half\n")
+    names.write_text("label,name\n1,a [left]\n2,b[/red]\n")
     maps = ("--labels-fixed", pair["fixed_labels"], "--labels-moving", pair["moving_labels"], "--names", names)
     done = medwave("evaluate", run, *maps, "--json", tmp_path / "scores.json")
     assert done.code == 0, done.err
-    for words in ("left half", "right half", "mean of 2", "Dice", "HD95 mm", "ASSD mm", "folded voxels", "consistency"):
+    for words in ("a [left]", "b[/red]", "mean of 2", "Dice", "HD95 mm", "ASSD mm", "folded voxels", "consistency"):
         assert words in done.out
     scores = json.loads((tmp_path / "scores.json").read_text())
-    assert [s["name"] for s in scores["structures"]] == ["left half", "right half"]
+    assert [s["name"] for s in scores["structures"]] == ["a [left]", "b[/red]"]
     assert f"{scores['mean']['dice']:.3f}" in done.out
     assert scores["field"]["folded_voxels"] == 0
     piped = medwave("evaluate", run, *maps, "--json", "-")

@@ -60,6 +60,13 @@ def test_trace_then_score(medwave, files):
     assert json.loads(medwave("score", files / "tree.swc", files / "gold.swc", "--json", "-").out) == scores
 
 
+def test_names_that_are_not_utf_8_are_printed(medwave, tmp_path):
+    tree = tmp_path / os.fsdecode(b"M\xfcller.swc")
+    tree.write_text(GOOD)
+    assert "M\\udcfcller.swc" in medwave("swc", "check", tree).out
+    assert json.loads(medwave("swc", "check", tree, "--json", "-").out)[0]["path"] == str(tree)
+
+
 def test_trace_in_micrometres(medwave, files):
     done = medwave("trace", files / "image.tif", "-o", files / "t.swc", "--units", "um", "--spacing", "2,.5,.5")
     assert done.code == 0, done.err

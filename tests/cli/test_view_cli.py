@@ -1,14 +1,18 @@
 """``medwave view``: what it prints, how it ends, and its errors."""
 
+import json
 import shutil
 import signal
 import subprocess
 import sys
 import urllib.request
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
+from cli_cases import QUICK, write_pair
 
+from medwave import register
 from medwave.volumes import read_volume
 from medwave.workflows.view import ResultSite
 
@@ -62,8 +66,6 @@ def test_a_registration_shows_its_volumes_at_full_resolution(run, pair, tmp_path
 
 
 def test_volumes_that_are_gone_or_changed_are_left_out_and_said(medwave, tmp_path):
-    from cli_cases import QUICK, write_pair
-
     files = write_pair(tmp_path)
     assert medwave("register", files["fixed"], files["moving"], "-o", tmp_path / "run", *QUICK).code == 0
     files["moving"].unlink()
@@ -74,6 +76,35 @@ def test_volumes_that_are_gone_or_changed_are_left_out_and_said(medwave, tmp_pat
     page = ResultSite(tmp_path / "run").answer("/viewer.html").body.decode()
     assert "The fixed image is not shown" in page
     assert "difference" not in page.split('id="volumes"')[1].split("</script>")[0]
+
+
+def test_volumes_are_found_from_elsewhere_where_the_run_named_them_from_its_folder(medwave, tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    paths = write_pair(tmp_path / "data")
+    monkeypatch.chdir(tmp_path / "data")
+    names = (paths[role].name for role in ("fixed", "moving"))
+    assert medwave("register", *names, "-o", tmp_path / "far" / "away" / "run", *QUICK).code == 0
+    monkeypatch.chdir(tmp_path)
+    assert "is not shown" not in ResultSite(tmp_path / "far" / "away" / "run").answer("/viewer.html").body.decode()
+
+
+def test_a_run_from_python_keeps_the_files_it_was_given(tmp_path):
+    paths = write_pair(tmp_path)
+    quick = {"affine": "none", "deformable": False, "threads": 1}
+    images = {"fixed_channels": [paths["fixed"]], "moving_channels": [str(paths["moving"])]}
+    result = register(str(paths["fixed"]), paths["moving"], **images, **quick)
+    result.save(tmp_path / "run")
+    inputs = json.loads((tmp_path / "run" / "run.json").read_text())["inputs"]
+    assert {role: entry["path"] for role, entry in inputs.items()} == {
+        role: str(paths[role.split("_")[0]]) for role in ("fixed", "moving", "fixed_channel_1", "moving_channel_1")
+    }
+    page = ResultSite(tmp_path / "run").answer("/viewer.html").body.decode()
+    assert "moving.nii.gz on fixed.nii.gz" in page
+    assert "is not shown" not in page
+    paths["moving"].unlink()
+    replace(result, inputs={"moving": str(paths["moving"])}).save(tmp_path / "run")
+    page = ResultSite(tmp_path / "run").answer("/viewer.html").body.decode()
+    assert "The moving image is not shown: run.json names no file of it." in page
 
 
 def test_the_page_with_volumes_in_it(medwave, run, tmp_path):

@@ -1,16 +1,18 @@
 """Atomic writing: the whole file or nothing, and an error that names it."""
 
 import json
+import os
 import resource
 import signal
 import stat
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from medwave.core.errors import InputError, MissingFileError, OutputError
-from medwave.core.files import atomic_path, input_file, write_json, write_text
+from medwave.core.files import atomic_path, check_output, input_file, write_json, write_text
 
 
 def test_the_file_appears_whole_under_its_name_and_nothing_else_stays(tmp_path):
@@ -78,6 +80,46 @@ def test_a_folder_in_the_way_is_an_output_error_and_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == [tmp_path / "taken"]
 
 
+def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    real, link, again = tmp_path / "elsewhere" / "real", tmp_path / "link.json", tmp_path / "again.json"
+    real.write_text("old")
+    link.symlink_to("elsewhere/real")
+    again.symlink_to("link.json")
+    with atomic_path(again) as partial:
+        assert partial.parent == real.parent
+        assert partial.suffix == ".json"
+        partial.write_text("new")
+        assert real.read_text() == "old"
+    assert (link.is_symlink(), again.is_symlink(), real.read_text()) == (True, True, "new")
+    assert list(real.parent.iterdir()) == [real]
+    real.unlink()
+    write_text(link, "made")
+    assert (link.is_symlink(), real.read_text()) == (True, "made")
+
+
+def test_a_pipe_is_written_to_and_stays(tmp_path):
+    pipe, link, heard = tmp_path / "pipe", tmp_path / "link", []
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    for target in (pipe, link):
+        check_output(target)
+        reader = threading.Thread(target=lambda: heard.append(pipe.read_text()), daemon=True)
+        reader.start()
+        write_text(target, "said")
+        reader.join(10)
+    assert heard == ["said", "said"]
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert sorted(tmp_path.iterdir()) == [link, pipe]
+
+
+def test_a_pipe_outlives_an_error(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OutputError, match=r"pipe: cannot be written"), atomic_path(tmp_path / "pipe"):
+        raise OSError("no reader")
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+
+
 def test_the_longest_legal_name_can_be_written(tmp_path):
     target = tmp_path / ("n" * 251 + ".txt")
     write_text(target, "é")
@@ -103,6 +145,14 @@ def test_json_takes_numpy_values_paths_and_missing_numbers(tmp_path):
     write_json(tmp_path / "v.json", value)
     expected = {"3": 1.5, "a": [0, 1, 2], "p": "x/y", "n": [None, None], "t": [True, None]}
     assert json.loads((tmp_path / "v.json").read_text()) == expected
+
+
+def test_names_that_are_not_utf_8_are_written_as_escapes_that_json_reads_back(tmp_path):
+    name = Path(os.fsdecode(b"M\xfcller.nii.gz"))
+    write_json(tmp_path / "v.json", {"path": name})
+    assert json.loads((tmp_path / "v.json").read_bytes()) == {"path": str(name)}
+    write_text(tmp_path / "v.csv", f"name\n{name}\n")
+    assert (tmp_path / "v.csv").read_text(encoding="utf-8") == "name\nM\\udcfcller.nii.gz\n"
 
 
 def test_json_refuses_what_it_cannot_say_and_writes_nothing(tmp_path):

@@ -3,6 +3,7 @@
 import functools
 import http.client
 import http.server
+import json
 import os
 import threading
 import time
@@ -14,7 +15,7 @@ import pytest
 from medwave.core.errors import GeometryError, InputError, MedwaveError, UnreachableError
 from medwave.volumes import OmeZarrImage, build_pyramid, create_ome_zarr, open_stack
 from medwave.volumes import location as location_module
-from medwave.volumes.location import absolute, fingerprint_at, is_url, location, patiently
+from medwave.volumes.location import absolute, fingerprint_at, is_url, location, patiently, put_json
 
 SHAPE = (20, 70, 90)
 
@@ -33,6 +34,12 @@ def test_names(tmp_path):
     assert absolute(f"file://{tmp_path}/x") == str(tmp_path / "x")
     with pytest.raises(InputError, match="not a kind of URL"):
         location("nowhere://bucket/x.zarr")
+
+
+def test_names_that_are_not_utf_8_come_back_from_json_behind_a_url():
+    path, name = location("memory://folder/run.json"), os.fsdecode(b"M\xfcller.h5")
+    put_json(path, {"path": name})
+    assert json.loads(path.read_bytes()) == {"path": name}
 
 
 def test_a_file_url_is_the_folder(image, tmp_path):

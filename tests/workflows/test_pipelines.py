@@ -132,6 +132,23 @@ def test_what_is_wrong_is_said(tmp_path):
     assert parse_changes(["a=1", "b#c=[1, 2]", "d=x.nii"]) == {"a": 1, "b#c": [1, 2], "d": "x.nii"}
 
 
+@pytest.mark.filterwarnings("ignore:Default logging file")
+def test_an_error_of_medwave_comes_through_monai_as_it_is(tmp_path):
+    changes = {"fixed": str(tmp_path / "absent.nii.gz"), "moving": "b.nii.gz", "output": str(tmp_path / "out")}
+    with pytest.raises(MissingFileError, match=r"absent.nii.gz: no such file"):
+        run_pipeline("register_brain", changes=changes)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.filterwarnings("ignore:Default logging file")
+def test_another_error_keeps_what_monai_says(tmp_path):
+    mine = copy_pipeline("register_brain", tmp_path / "mine")
+    config = mine / "configs" / "inference.yaml"
+    config.write_text(config.read_text().split("run:")[0] + "run:\n  - $1 / 0\n")
+    with pytest.raises(RuntimeError, match="1 / 0"):
+        run_pipeline(str(mine))
+
+
 def test_the_wheel_takes_the_recipes_along():
     import tomllib
 

@@ -10,7 +10,7 @@ import pytest
 from medwave.core.errors import InputError, MissingFileError
 from medwave.workflows.options_view import ViewOptions
 from medwave.workflows.quality import QUALITY, read_marks, write_mark
-from medwave.workflows.view import front_page, view
+from medwave.workflows.view import ResultSite, front_page, view
 
 PAGE = "<!doctype html><html><head><title>{}</title></head><body></body></html>"
 
@@ -137,6 +137,27 @@ def test_a_damaged_table_of_marks_is_said_and_kept(tmp_path):
     with pytest.raises(InputError, match="repair it"):
         write_mark(tmp_path, "a", "pass", ["a"])
     assert (tmp_path / QUALITY).read_text() == "subject;mark\n1;2\n"
+
+
+def test_a_template_is_shown_by_its_index(tmp_path):
+    (tmp_path / "run.json").write_text("{}")
+    (tmp_path / "index.html").write_text(PAGE.format("template"))
+    site = ResultSite(tmp_path)
+    assert site.answer("/").go_to == "/index.html"
+    page = site.answer("/index.html").body
+    assert b'id="served">{}<' in page
+    assert site.receive("/qc.csv", b'{"name": "a", "mark": "pass"}') is None
+
+
+def test_results_without_a_page_name_what_can_be_looked_at(tmp_path):
+    (tmp_path / "stack" / "mask.ome.zarr").mkdir(parents=True)
+    (tmp_path / "stack" / "run.json").write_text("{}")
+    with pytest.raises(InputError, match=r"a segmentation has no page; open .*stack/mask\.ome\.zarr"):
+        front_page(tmp_path / "stack")
+    (tmp_path / "stack" / "report.html").write_text(PAGE)
+    (tmp_path / "summary.csv").write_text("name,status\nstack,ok\n")
+    with pytest.raises(InputError, match=r"a page each and none together; name the folder of one, such as .*/stack$"):
+        front_page(tmp_path)
 
 
 def test_folders_that_are_none_of_results(tmp_path, server):
