@@ -44,7 +44,9 @@ class RegisterOptions:
         "An --init that bends space brings its own.",
         choices=("affine", "rigid", "none"),
     )
-    deformable: bool = option(True, "Whether a deformable part follows the linear start.")
+    deformable: bool = option(
+        True, "Whether the refinement follows; without it the affine, or a network's prediction, stays as it is."
+    )
     landmark_weight: float = option(
         1.0, "How strongly landmarks pull the deformable part, 0 to 1; 0 only measures how far apart they end."
     )

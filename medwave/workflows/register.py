@@ -191,8 +191,6 @@ def register(
     options = replace(options or RegisterOptions(), **changes)
     clock, warnings = StageClock(on_stage), []
     loops = loops_for(options.device)
-    if weights is not None and not options.deformable:
-        raise InputError("without a deformable part weights start nothing; leave --weights or --no-deformable out")
     if weights is not None:
         from medwave.models.weights import weight_file  # torch takes a second to import
 
