@@ -64,10 +64,11 @@ def synthesis(
 def _needs_plain_form(x: torch.Tensor, backend: str) -> bool:
     if torch.compiler.is_exporting() or _legacy_export():
         return True
-    if torch.compiler.is_compiling():
-        return backend == "torch" or x.device.type not in KERNEL_DEVICES
     if torch._C._are_functorch_transforms_active():
         return True  # torch.func differentiates no custom operator
+    if torch.compiler.is_compiling():
+        level: int = torch.autograd.forward_ad._current_level  # a graph cannot ask x for its tangent
+        return level >= 0 or backend == "torch" or x.device.type not in KERNEL_DEVICES
     dual = torch.autograd.forward_ad.unpack_dual(x)  # type: ignore[no-untyped-call]
     return dual.tangent is not None
 
