@@ -102,7 +102,9 @@ def _remember_analysis(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) 
 
 
 def _analysis_backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-    x_grad = _synthesis(grad, ctx.key, ctx.rule, ctx.size, ctx.low_only, ctx.backend)
+    x_grad = synthesis(
+        grad, key=ctx.key, rule=ctx.rule, size=ctx.size, low_only=ctx.low_only, backend=ctx.backend
+    )  # not the operator: the gradient may have a tangent
     return x_grad, None, None, None, None, None
 
 
@@ -112,7 +114,7 @@ def _remember_synthesis(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor)
 
 
 def _synthesis_backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-    bands_grad = _analysis(grad, ctx.key, ctx.rule, ctx.ndim, ctx.low_only, ctx.backend)
+    bands_grad = analysis(grad, key=ctx.key, rule=ctx.rule, ndim=ctx.ndim, low_only=ctx.low_only, backend=ctx.backend)
     return bands_grad, None, None, None, None, None
 
 
