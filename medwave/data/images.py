@@ -13,14 +13,16 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from medwave.core.errors import InputError, MissingFileError
+from medwave.core.errors import InputError, MissingFileError, VolumeFormatError
 from medwave.core.files import StrPath, input_file
+from medwave.volumes.pictures import check_eight_bits
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -107,15 +109,40 @@ def splits_of(path: StrPath) -> tuple[str, ...]:
         return tuple(n.removesuffix("_images") for n in arrays.files if n.endswith("_images"))
 
 
-def read_image(path: StrPath, mode: str | None = "RGB") -> Bytes:
-    """Pixels of an image file; ``mode`` as Pillow names it, None for the file's own.
+def read_image(path: StrPath) -> Bytes:
+    """Pixels of an image file, uint8 ``(H, W, 3)``; a turn that a camera noted is carried out.
 
     Raises:
-        InputError: when it cannot be read; the file is named.
+        InputError: when it cannot be read or has more than 8 bits per channel; the file is named.
     """
+
+    def colours(image: Image.Image) -> Bytes:
+        check_eight_bits(image, str(path))
+        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+
+    return _pixels(path, colours)
+
+
+def read_labels(path: StrPath) -> npt.NDArray[np.integer[Any]]:
+    """Whole numbers ``(H, W)`` of a file of labels, of 8 bits or more; of a palette its indices. Turned as images are.
+
+    Raises:
+        InputError: when it cannot be read or holds no whole numbers, one per pixel; the file is named.
+    """
+    codes: npt.NDArray[np.integer[Any]] = _pixels(path, lambda image: np.asarray(ImageOps.exif_transpose(image)))
+    if codes.ndim != 2 or codes.dtype.kind not in "biu":
+        raise InputError(
+            f"{path}: labels are one whole number per pixel, got {codes.dtype} {codes.shape}; write them as grey values"
+        )
+    return codes.astype(np.uint8) if codes.dtype.kind == "b" else codes
+
+
+def _pixels(path: StrPath, convert: Callable[[Image.Image], npt.NDArray[Any]]) -> npt.NDArray[Any]:
     try:
         with Image.open(path) as image:
-            return np.asarray(image if mode is None else image.convert(mode), dtype=np.uint8)
+            return convert(image)
+    except VolumeFormatError as error:
+        raise InputError(str(error)) from None
     except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: is no image that can be read ({reason}); replace or remove it") from None

@@ -7,6 +7,7 @@ from PIL import Image
 
 from medwave.core.errors import InputError, MissingFileError
 from medwave.data import ImageItems, read_classified, read_segmented
+from medwave.data.images import read_image
 from medwave.transforms.images import UNKNOWN_LABEL, ImageChain
 
 
@@ -162,6 +163,35 @@ def test_voc_and_cityscapes_are_recognised(tmp_path):
     assert (len(source.classes), int(source.item(0)[1][0, 0])) == (19, 18)
     picture(city / "gtFine" / "val" / "ulm" / "ulm_0_gtFine_labelIds.png", 9, mode="L")
     assert (source.item(0)[1] == UNKNOWN_LABEL).all()
+
+
+@pytest.mark.parametrize("pixels", [np.full((4, 4), 40000, np.uint16), np.full((4, 4), 0.5, np.float32)])
+def test_images_of_more_than_8_bits_are_refused_by_name(tmp_path, pixels):
+    Image.fromarray(pixels).save(tmp_path / "deep.tif")
+    with pytest.raises(InputError, match=r"deep\.tif: pictures have 8 bits per channel.*convert it"):
+        read_image(tmp_path / "deep.tif")
+
+
+def test_images_are_turned_as_the_camera_noted(tmp_path):
+    pixels = np.zeros((2, 3, 3), np.uint8)
+    pixels[0] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
+    np.testing.assert_array_equal(read_image(tmp_path / "turned.png"), np.rot90(pixels, -1))
+
+
+def test_labels_of_more_than_8_bits_keep_their_values(tmp_path):
+    camvid(tmp_path)
+    file = tmp_path / "trainannot" / "one.png"
+    Image.fromarray(np.full((10, 12), 3, np.uint16)).save(file)
+    assert (read_segmented(tmp_path, "train").item(0)[1] == 3).all()
+    Image.fromarray(np.full((10, 12), 256 + 3, np.uint16)).save(file)
+    with pytest.raises(InputError, match=r"one\.png: class 259 is out of range"):
+        read_segmented(tmp_path, "train").item(0)
+    picture(file, 3)
+    with pytest.raises(InputError, match=r"one\.png: labels are one whole number per pixel, got uint8 \(10, 12, 3\)"):
+        read_segmented(tmp_path, "train").item(0)
 
 
 def test_segmented_data_that_do_not_fit_are_refused(tmp_path):
