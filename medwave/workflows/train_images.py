@@ -110,10 +110,21 @@ def train_segmenter(
         return overlap_scores(segmenter_confusion(model, validation, device=options.device)).mean_iou
 
     def loss(output: torch.Tensor, batch: Batch) -> torch.Tensor:
-        return F.cross_entropy(output, batch["label"], weights, ignore_index=UNKNOWN_LABEL)
+        return known_cross_entropy(output, batch["label"], weights)
 
     about = f"{len(training)} images of {Path(data).name}, augmented by {kind}"
     return _fit(network, training, chain, loss, score, folder, options, about, on_epoch, on_step)
+
+
+def known_cross_entropy(output: torch.Tensor, label: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
+    """Mean cross-entropy ``()`` of ``(N, classes, H, W)`` over the pixels of ``(N, H, W)`` that are known; 0 for none.
+
+    ``weights`` ``(classes,)`` weigh the pixels by their class.
+    """
+    total = F.cross_entropy(output, label, weights, ignore_index=UNKNOWN_LABEL, reduction="sum")
+    weight = output.new_ones(output.shape[1]) if weights is None else weights
+    known = weight[label.where(label != UNKNOWN_LABEL, 0)] * (label != UNKNOWN_LABEL)
+    return total / known.sum().clamp(min=torch.finfo(total.dtype).tiny)
 
 
 def segmenter_confusion(network: nn.Module, source: SegmentedImages, *, device: str) -> np.ndarray:

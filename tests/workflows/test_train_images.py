@@ -1,5 +1,6 @@
 """Training on photographs as a job: it learns, goes on after an interruption, refuses what does not fit."""
 
+import shutil
 import subprocess
 import sys
 
@@ -11,8 +12,9 @@ from PIL import Image
 from medwave.core.errors import InputError
 from medwave.data import read_segmented
 from medwave.models import ImageNetwork, open_network
+from medwave.transforms.images import UNKNOWN_LABEL
 from medwave.workflows.image_options import TrainClassifierOptions, TrainSegmenterOptions
-from medwave.workflows.train_images import class_weights, train_classifier, train_segmenter
+from medwave.workflows.train_images import class_weights, known_cross_entropy, train_classifier, train_segmenter
 
 pytest.importorskip("ignite", reason="training needs the extra train")
 
@@ -103,6 +105,28 @@ def test_rare_classes_weigh_more(halves):
     assert weights.shape == (11,)
     assert weights[0] > weights[1] > 0  # the dark half is the smaller one
     assert (weights[2:] == 0).all()  # nobody saw them
+
+
+@pytest.mark.parametrize("weights", [None, torch.tensor([0.1, 0.2, 0.0])])
+def test_the_loss_is_the_mean_over_known_pixels_and_0_where_nobody_knows(weights):
+    torch.manual_seed(0)
+    output = torch.randn(2, 3, 4, 5, requires_grad=True)
+    label = torch.randint(0, 2, (2, 4, 5))
+    label[0, :2] = UNKNOWN_LABEL
+    expected = torch.nn.functional.cross_entropy(output, label, weights, ignore_index=UNKNOWN_LABEL)
+    torch.testing.assert_close(known_cross_entropy(output, label, weights), expected)
+    nothing = known_cross_entropy(output, torch.full_like(label, UNKNOWN_LABEL), weights)
+    nothing.backward()
+    assert nothing == 0
+    assert (output.grad == 0).all()
+
+
+def test_batches_of_unknown_pixels_do_not_end_a_training(tmp_path, halves):
+    shutil.copytree(halves, tmp_path / "data")
+    for file in (tmp_path / "data" / "trainannot").glob("[2-5].png"):
+        Image.fromarray(np.full((32, 40), 11, np.uint8)).save(file)
+    result = train_segmenter(tmp_path / "data", tmp_path / "run", options=SEGMENT, epochs=1, steps=6, batch=1)
+    assert all(x.isfinite().all() for x in open_network(result.weights, ImageNetwork).state_dict().values())
 
 
 @pytest.mark.parametrize(
