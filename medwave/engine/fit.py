@@ -79,6 +79,10 @@ class FitOptions:
                 f"optimiser is one of {', '.join(OPTIMISERS)} and schedule one of {', '.join(SCHEDULES)}, got "
                 f"{self.optimiser!r} and {self.schedule!r}"
             )
+        if not self.gradient_norm > 0 or not 0 <= self.momentum < 1:
+            raise InputError(
+                f"gradient_norm is above 0 and momentum from 0 to below 1, got {self.gradient_norm} and {self.momentum}"
+            )
 
 
 @dataclass(frozen=True)

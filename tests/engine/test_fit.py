@@ -129,3 +129,9 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path):
     other.options = {"width": 5}
     with pytest.raises(InputError, match="other options"):
         train(tmp_path, other, epochs=1)
+
+
+@pytest.mark.parametrize("change", [{"gradient_norm": 0.0}, {"gradient_norm": -5.0}, {"momentum": 1.0}])
+def test_steps_that_climb_or_learn_nothing_are_refused(change):
+    with pytest.raises(InputError, match="gradient_norm is above 0 and momentum from 0 to below 1"):
+        FitOptions(**change)

@@ -122,6 +122,10 @@ def test_each_head_is_built_with_its_scale_and_takes_a_batch(name):
         ({"wavelet": "haarr"}, "haarr"),
         ({"channels": 2}, "channels: 1 or 3"),
         ({"batch": 1}, "batch: 2 or more"),
+        ({"gradient_norm": 0.0}, "gradient_norm: above 0, got 0"),
+        ({"gradient_norm": -5.0}, "gradient_norm: above 0, got -5"),
+        ({"momentum": -1.0}, "momentum: from 0 to below 1, got -1"),
+        ({"momentum": 5.0}, "momentum: from 0 to below 1, got 5"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(textures, tmp_path, change, message):
