@@ -73,7 +73,8 @@ def train_classifier(
     def loss(output: torch.Tensor, batch: Batch) -> torch.Tensor:
         return F.cross_entropy(output, batch["label"], label_smoothing=options.label_smoothing)
 
-    about = f"{len(training)} images of {len(training.classes)} classes of {Path(data).name}, augmented by {kind}"
+    augmented = f"augmented by {kind}{_to(options.size)}"
+    about = f"{len(training)} images of {len(training.classes)} classes of {Path(data).name}, {augmented}"
     return _fit(network, training, chain, loss, score, folder, options, about, on_epoch, on_step)
 
 
@@ -112,7 +113,7 @@ def train_segmenter(
     def loss(output: torch.Tensor, batch: Batch) -> torch.Tensor:
         return known_cross_entropy(output, batch["label"], weights)
 
-    about = f"{len(training)} images of {Path(data).name}, augmented by {kind}"
+    about = f"{len(training)} images of {Path(data).name}, augmented by {kind}{_to(options.crop)}"
     return _fit(network, training, chain, loss, score, folder, options, about, on_epoch, on_step)
 
 
@@ -165,6 +166,10 @@ def _split(data: StrPath, options: TrainClassifierOptions) -> tuple[ClassifiedIm
     if not 0 < held < len(source):
         raise InputError(f"{data}: {len(source)} training images are too few to hold out a share of {options.holdout}")
     return source.subset(np.sort(order[held:])), source.subset(np.sort(order[:held]))
+
+
+def _to(pixels: int) -> str:
+    return f" to {pixels} pixels" if pixels else ""
 
 
 def _resized(source: ClassifiedImages, size: int) -> ClassifiedImages:

@@ -107,6 +107,19 @@ def test_rare_classes_weigh_more(halves):
     assert (weights[2:] == 0).all()  # nobody saw them
 
 
+@pytest.mark.parametrize(
+    ("train", "options", "change"),
+    [(train_classifier, CLASSIFY, {"size": 32, "augment": "crop"}), (train_segmenter, SEGMENT, {"crop": 32})],
+)
+def test_a_folder_of_another_size_or_crop_is_refused(tmp_path, stripes, halves, train, options, change):
+    data = stripes if train is train_classifier else halves
+    short = {"epochs": 1, "steps": 1, "batch": 2} | change
+    train(data, tmp_path, options=options, **short)
+    other = {name: 64 if value == 32 else value for name, value in short.items()}
+    with pytest.raises(InputError, match="belongs to a run with other options"):
+        train(data, tmp_path, options=options, **other)
+
+
 @pytest.mark.parametrize("weights", [None, torch.tensor([0.1, 0.2, 0.0])])
 def test_the_loss_is_the_mean_over_known_pixels_and_0_where_nobody_knows(weights):
     torch.manual_seed(0)

@@ -1,5 +1,7 @@
 """Training of recognition networks as a job: strangers are told apart, an interruption leaves no trace."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -87,10 +89,12 @@ def test_strangers_are_validated_on_where_they_are_given(textures, tmp_path):
 
 
 def test_a_folder_of_another_head_or_margin_is_refused(textures, tmp_path):
-    train_recognise(textures, tmp_path, options=SMALL, epochs=1, steps=1)
-    for change in ({"head": "arcface"}, {"margin": 0.3}, {"seed": 4}, {"wavelet": "db2"}):
+    first, other = (shutil.copy(textures, tmp_path / name) for name in ("first.npz", "other.npz"))
+    shared = {"epochs": 1, "steps": 1, "validation": str(first)}
+    train_recognise(textures, tmp_path, options=SMALL, **shared)
+    for change in ({"head": "arcface"}, {"margin": 0.3}, {"seed": 4}, {"wavelet": "db2"}, {"validation": str(other)}):
         with pytest.raises(InputError, match=r"checkpoint\.pt: belongs to a run with other options"):
-            train_recognise(textures, tmp_path, options=SMALL, **{"epochs": 1, "steps": 1} | change)
+            train_recognise(textures, tmp_path, options=SMALL, **shared | change)
 
 
 @pytest.mark.parametrize("name", HEADS)
