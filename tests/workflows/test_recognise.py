@@ -201,6 +201,24 @@ def test_what_does_not_fit_is_refused(faces, weights, tmp_path):
         VerifyOptions(far="2")
 
 
+@pytest.mark.parametrize("blank", ["probes", "gallery"])
+def test_features_without_direction_are_refused_by_name(tmp_path, blank):
+    for name in ("probes", "gallery"):
+        features = np.eye(3, dtype=np.float32)
+        features[2] *= name != blank
+        write_embeddings(tmp_path / f"{name}.npz", Embeddings(features, ("a", "b", "dark"), ("a", "b", "dark")))
+    with pytest.raises(InputError, match=rf"{blank}\.npz: the features of dark are all 0.*leave this picture out"):
+        identify(tmp_path / "probes.npz", tmp_path / "gallery.npz")
+
+
+def test_exact_names_come_before_names_without_their_ending(tmp_path):
+    rows = np.array([[1, 0], [0, 1], [1, 0], [0, 1]], dtype=np.float32)
+    write_embeddings(tmp_path / "e.npz", Embeddings(rows, ("x", "x.png", "y", "z.png"), ("a", "b", "a", "b")))
+    (tmp_path / "pairs.txt").write_text("x\ty\t1\nx\tz\t0\n" * 2)
+    found = verify(tmp_path / "pairs.txt", embeddings=tmp_path / "e.npz", folds=2)
+    assert found.scores.tolist() == [1, 0, 1, 0]
+
+
 def test_grey_networks_with_wavelets_take_colour_pictures(faces, tmp_path):
     path = save_weights(network(WaveIResNet, channels=1), tmp_path / "w.safetensors")
     assert embed(faces, weights=path).features.shape == (12, 12)
