@@ -62,6 +62,10 @@ class SegmentedImages:
     def __len__(self) -> int:
         return len(self.pairs)
 
+    def name(self, index: int) -> str:
+        """Says what image ``index`` is, for messages."""
+        return str(self.pairs[index][0])
+
     def item(self, index: int) -> tuple[Bytes, Bytes]:
         """Image ``(H, W, 3)`` and label ``(H, W)``.
 

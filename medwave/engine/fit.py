@@ -258,7 +258,7 @@ class _Run:
         if self.head is not None:
             self.head.set_progress((engine.state.iteration - 1) / self.options.steps, self.options.epochs)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.bfloat16):
-            output = self.running(batch)
+            output = self._output(batch)
         value = self.loss(output.float(), batch)
         value.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, self.options.gradient_norm)
@@ -270,6 +270,17 @@ class _Run:
         if self.ranks.first:
             self.on_step(engine.state.iteration)
         return {"loss": self.losses[-1]}
+
+    def _output(self, batch: Batch) -> torch.Tensor:
+        try:
+            return self.running(batch)  # type: ignore[no-any-return]
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise InputError(
+                f"batch: {self.options.batch} with maps of one value is too little for batch normalisation; give a "
+                "larger batch, or larger images"
+            ) from None
 
     def _end_epoch(self, engine: Any, log: Any) -> None:
         epoch, mean = engine.state.epoch, self.ranks.mean(float(torch.stack(self.losses).double().mean()))

@@ -201,7 +201,11 @@ def _fit(
     folder: StrPath, options: Any, about: str, on_epoch: Report, on_step: Callable[[int], None],
 ) -> FitResult:  # fmt: skip
     steps = options.steps or max(1, len(source) // options.batch)
-    items = ImageItems(source, options.epochs * steps * options.batch, chain, seed=options.seed)
+    option = "--size" if isinstance(options, TrainClassifierOptions) else "--crop"
+    several = options.batch == 1 or (chain.size is not None and chain.kind != "none")  # one by one, or made one size
+    items = ImageItems(
+        source, options.epochs * steps * options.batch, chain, seed=options.seed, one_size="" if several else option
+    )
     shared = (
         "epochs", "batch", "learning_rate", "weight_decay", "average", "bfloat16", "workers", "seed", "optimiser",
         "schedule", "warm_up",

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from medwave.core.errors import InputError, MissingFileError, VolumeFormatError
+from medwave.core.errors import DeviceError, InputError, MissingFileError, VolumeFormatError
 from medwave.models import IResNet, WaveIResNet, save_weights
 from medwave.transforms.faces import TEMPLATE, align_face, normalise
 from medwave.volumes.embeddings import Embeddings, read_embeddings, write_embeddings
@@ -186,6 +186,8 @@ def test_what_does_not_fit_is_refused(faces, weights, tmp_path):
         identify(faces, faces, weights=weights)
     with pytest.raises(InputError, match="name its --weights"):
         identify(faces, tmp_path)
+    with pytest.raises(DeviceError, match="device 'foo' is not usable here"):
+        embed(faces, weights=weights, device="foo")
     with pytest.raises(InputError, match=r"written as \.npz or \.parquet"):
         embed(faces, tmp_path / "x.csv", weights=weights)
     features = embed(faces, tmp_path / "x.npz", weights=weights)

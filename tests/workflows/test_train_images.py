@@ -120,6 +120,22 @@ def test_a_folder_of_another_size_or_crop_is_refused(tmp_path, stripes, halves, 
         train(data, tmp_path, options=options, **other)
 
 
+def test_images_of_several_sizes_are_refused_by_name_and_taken_one_by_one(tmp_path, halves):
+    shutil.copytree(halves, tmp_path / "data")
+    for folder in ("train", "trainannot"):
+        file = tmp_path / "data" / folder / "3.png"
+        Image.open(file).crop((0, 0, 32, 32)).save(file)
+    message = r"3\.png: has \(32, 32\) rows and columns, the first image \(32, 40\).*--crop"
+    with pytest.raises(InputError, match=message):
+        train_segmenter(tmp_path / "data", tmp_path / "run", options=SEGMENT, epochs=1, steps=3)
+    train_segmenter(tmp_path / "data", tmp_path / "run", options=SEGMENT, epochs=1, steps=6, batch=1)
+
+
+def test_one_value_is_too_little_for_batch_normalisation(tmp_path, stripes):
+    with pytest.raises(InputError, match="batch: 1 with maps of one value is too little for batch normalisation"):
+        train_classifier(stripes, tmp_path, options=CLASSIFY, epochs=1, steps=1, batch=1, small_images=False)
+
+
 @pytest.mark.parametrize("weights", [None, torch.tensor([0.1, 0.2, 0.0])])
 def test_the_loss_is_the_mean_over_known_pixels_and_0_where_nobody_knows(weights):
     torch.manual_seed(0)

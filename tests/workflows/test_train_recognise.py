@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from medwave.core.errors import InputError
+from medwave.core.errors import InputError, MedwaveError
 from medwave.models import FaceNet, IResNet, WaveIResNet, open_network, read_weights_info
 from medwave.workflows.recognition_options import HEADS, TrainRecogniseOptions
 from medwave.workflows.train_recognise import recognition_head, train_recognise
@@ -126,6 +126,7 @@ def test_each_head_is_built_with_its_scale_and_takes_a_batch(name):
         ({"wavelet": "haarr"}, "haarr"),
         ({"channels": 2}, "channels: 1 or 3"),
         ({"batch": 1}, "batch: 2 or more"),
+        ({"device": "foo"}, "device 'foo' is not usable here"),
         ({"gradient_norm": 0.0}, "gradient_norm: above 0, got 0"),
         ({"gradient_norm": -5.0}, "gradient_norm: above 0, got -5"),
         ({"momentum": -1.0}, "momentum: from 0 to below 1, got -1"),
@@ -133,5 +134,5 @@ def test_each_head_is_built_with_its_scale_and_takes_a_batch(name):
     ],
 )
 def test_options_that_make_no_sense_are_refused(textures, tmp_path, change, message):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(MedwaveError, match=message):
         train_recognise(textures, tmp_path, options=SMALL, **change)
