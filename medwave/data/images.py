@@ -12,8 +12,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from zipfile import BadZipFile
 
 import numpy as np
@@ -25,6 +26,7 @@ from medwave.core.files import StrPath, input_file
 from medwave.volumes.pictures import check_eight_bits
 
 Bytes = npt.NDArray[np.uint8]
+T = TypeVar("T")
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 """Files that are taken for images."""
@@ -41,7 +43,8 @@ class ClassifiedImages:
         labels: ``(N,)`` class of each.
         classes: their names.
         name: says what image i is, for messages.
-        read: image i, uint8 ``(H, W, C)``; raises InputError where it cannot be read.
+        read: image i, uint8 ``(H, W, C)``; raises InputError where it cannot be read. Both can be pickled, since
+            processes that prepare images may be spawned.
         on_corrupt: a word of :data:`ON_CORRUPT`.
     """
 
@@ -77,7 +80,7 @@ class ClassifiedImages:
         """The images of some numbers, in their order."""
         chosen = np.asarray(indices, dtype=np.int64)
         return ClassifiedImages(
-            self.labels[chosen], self.classes, lambda i: self.name(int(chosen[i])), lambda i: self.read(int(chosen[i])),
+            self.labels[chosen], self.classes, partial(_chosen, self.name, chosen), partial(_chosen, self.read, chosen),
             self.on_corrupt,
         )  # fmt: skip
 
@@ -168,8 +171,9 @@ def _folder(source: Path, split: str, on_corrupt: str) -> ClassifiedImages:
         files += found
         labels += [number] * len(found)
     return ClassifiedImages(
-        np.array(labels, dtype=np.int64), classes, lambda i: str(files[i]), lambda i: read_image(files[i]), on_corrupt
-    )
+        np.array(labels, dtype=np.int64), classes, partial(_of_file, str, files), partial(_of_file, read_image, files),
+        on_corrupt,
+    )  # fmt: skip
 
 
 def _arrays(source: Path, split: str, on_corrupt: str) -> ClassifiedImages:
@@ -197,8 +201,20 @@ def _arrays(source: Path, split: str, on_corrupt: str) -> ClassifiedImages:
         )
     images = images[..., None] if images.ndim == 3 else images
     return ClassifiedImages(
-        labels.astype(np.int64), classes, lambda i: f"{source}: image {i} of {split}", lambda i: images[i], on_corrupt
+        labels.astype(np.int64), classes, partial(_array_name, source, split), images.__getitem__, on_corrupt
     )
+
+
+def _chosen(of: Callable[[int], T], numbers: npt.NDArray[np.int64], index: int) -> T:
+    return of(int(numbers[index]))
+
+
+def _of_file(of: Callable[[Path], T], files: Sequence[Path], index: int) -> T:
+    return of(files[index])
+
+
+def _array_name(source: Path, split: str, index: int) -> str:
+    return f"{source}: image {index} of {split}"
 
 
 def _opened(source: Path) -> np.lib.npyio.NpzFile:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from medwave.engine.ranks import join_ranks
 from medwave.metrics import confusion_matrix, overlap_scores
 from medwave.models import ImageNetwork, build, load_weights, read_weights_info
 from medwave.models.images.registry import SEGMENTERS
-from medwave.transforms.images import UNKNOWN_LABEL, ImageChain
+from medwave.transforms.images import UNKNOWN_LABEL, ImageChain, centre_resized
 from medwave.workflows.image_answers import OfUnit, answers, pictures, pixel_answers
 from medwave.workflows.image_options import TrainClassifierOptions, TrainSegmenterOptions
 
@@ -174,9 +175,11 @@ def _to(pixels: int) -> str:
 
 def _resized(source: ClassifiedImages, size: int) -> ClassifiedImages:
     """The images as they are evaluated, before they are cropped at random."""
-    from medwave.transforms.images import centre_resized
+    return replace(source, read=partial(_read_resized, source.read, size))
 
-    return replace(source, read=lambda i: centre_resized(source.read(i), size))
+
+def _read_resized(read: Callable[[int], np.ndarray], size: int, index: int) -> np.ndarray:
+    return centre_resized(read(index), size)
 
 
 def _network(options: Any, classes: int, channels: int) -> ImageNetwork:

@@ -1,5 +1,7 @@
 """Images with classes: layouts that are read, and what is said about damaged ones."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -127,6 +129,15 @@ def test_an_epoch_has_every_image_once_and_items_follow_from_their_number(tmp_pa
     assert torch.equal(items[7]["image"], again["image"])
     with pytest.raises(IndexError):
         items[15]
+
+
+@pytest.mark.parametrize("kind", [folder, lambda path: arrays(path / "a.npz")])
+def test_items_reach_processes_that_are_spawned(tmp_path, kind):
+    source = read_classified(kind(tmp_path), "train").subset([4, 1])
+    items = ImageItems(source, 4, ImageChain("crop"), seed=1)
+    there = pickle.loads(pickle.dumps(items))
+    assert torch.equal(there[3]["image"], items[3]["image"])
+    assert there.source.name(0) == source.name(0)
 
 
 def camvid(root, code=3):

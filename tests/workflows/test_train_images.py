@@ -1,5 +1,6 @@
 """Training on photographs as a job: it learns, goes on after an interruption, refuses what does not fit."""
 
+import pickle
 import shutil
 import subprocess
 import sys
@@ -10,11 +11,17 @@ import torch
 from PIL import Image
 
 from medwave.core.errors import InputError
-from medwave.data import read_segmented
+from medwave.data import read_classified, read_segmented
 from medwave.models import ImageNetwork, open_network
 from medwave.transforms.images import UNKNOWN_LABEL
 from medwave.workflows.image_options import TrainClassifierOptions, TrainSegmenterOptions
-from medwave.workflows.train_images import class_weights, known_cross_entropy, train_classifier, train_segmenter
+from medwave.workflows.train_images import (
+    _resized,
+    class_weights,
+    known_cross_entropy,
+    train_classifier,
+    train_segmenter,
+)
 
 pytest.importorskip("ignite", reason="training needs the extra train")
 
@@ -92,6 +99,12 @@ def test_few_channels_and_many_images_train(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-500:]
+
+
+def test_resized_images_reach_processes_that_are_spawned(stripes):
+    source = _resized(read_classified(stripes, "train"), 8)
+    there = pickle.loads(pickle.dumps(source))
+    np.testing.assert_array_equal(there.read(3), source.read(3))
 
 
 def test_a_segmenter_learns(tmp_path, halves):
