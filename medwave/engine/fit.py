@@ -33,6 +33,9 @@ Run = Callable[[nn.Module, Batch], torch.Tensor]
 OPTIMISERS = ("adamw", "sgd")
 SCHEDULES = ("cosine", "polynomial", "steps", "constant")
 
+_DAMAGE = (UnpicklingError, RuntimeError, OSError, EOFError, LookupError, TypeError, ValueError, AttributeError)
+"""What reading contents that are no checkpoint's may raise."""
+
 
 @dataclass(frozen=True)
 class FitOptions:
@@ -285,10 +288,10 @@ class _Run:
     def _end_epoch(self, engine: Any, log: Any) -> None:
         epoch, mean = engine.state.epoch, self.ranks.mean(float(torch.stack(self.losses).double().mean()))
         network = self.average.module.eval()
-        with torch.inference_mode():
-            score = self.ranks.of_first(self.validate(network) if self.ranks.first else math.nan)
         if not math.isfinite(mean):
             raise InputError(f"training diverged in epoch {epoch}: the loss is {mean}; lower the learning rate")
+        with torch.inference_mode():
+            score = self.ranks.of_first(self.validate(network) if self.ranks.first else math.nan)
         self.history.append(score)
         if self.ranks.first:
             self._keep(epoch, mean, score, network, log)
@@ -324,13 +327,18 @@ class _Run:
             state = torch.load(path, map_location=self.device, weights_only=True)
             run = state["run"]
             run["options"] = asdict(FitOptions()) | run["options"]  # a checkpoint may be older than an option
-            same = run == self._identity() and ("head" in state) == (self.head is not None)
-        except (UnpicklingError, RuntimeError, OSError, EOFError, KeyError, TypeError) as error:
+            if run != self._identity() or ("head" in state) != (self.head is not None):
+                raise InputError(f"{path}: belongs to a run with other options; train into another folder")
+            return self._load(state)
+        except InputError:
+            raise
+        except _DAMAGE as error:
             raise InputError(
                 f"{path}: is damaged or no checkpoint of medwave ({type(error).__name__}); train into another folder"
             ) from None
-        if not same:
-            raise InputError(f"{path}: belongs to a run with other options; train into another folder")
+
+    def _load(self, state: dict[str, Any]) -> int:
+        """Takes on the state of a checkpoint; the number of epochs that it has seen."""
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -338,7 +346,10 @@ class _Run:
         if self.head is not None:
             self.head.load_state_dict(state["head"])
         self.history = list(state["history"])
-        return int(state["epoch"])
+        epoch = int(state["epoch"])
+        if len(self.history) != epoch:
+            raise ValueError("a score for each epoch is needed")
+        return epoch
 
 
 def _optimiser(groups: list[dict[str, Any]], options: FitOptions, on_gpu: bool) -> torch.optim.Optimizer:
