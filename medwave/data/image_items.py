@@ -26,17 +26,20 @@ class ImageItems(Dataset[Item]):
         length: number of items, that of all epochs together.
         chain: what is done to an image; see :mod:`medwave.transforms.images`.
         seed: item ``i`` follows from ``(seed, i)`` alone.
+        one_size: option that brings images to one size, where they must have one; else they may have several.
 
     Raises:
-        InputError: when there is no image.
+        InputError: when there is no image, or, as an item is taken, when it is of another size than the first image.
     """
 
     def __init__(
-        self, source: ClassifiedImages | SegmentedImages, length: int, chain: ImageChain, *, seed: int = 0
+        self, source: ClassifiedImages | SegmentedImages, length: int, chain: ImageChain, *, seed: int = 0,
+        one_size: str = "",
     ) -> None:  # fmt: skip
         if not len(source):
             raise InputError("there is no image to train on")
-        self.source, self.length, self.chain, self.seed = source, length, chain, seed
+        self.source, self.length, self.chain, self.seed, self.one_size = source, length, chain, seed, one_size
+        self._size: tuple[int, ...] = ()
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, dtype=np.int64))
 
     def __len__(self) -> int:
@@ -48,6 +51,17 @@ class ImageItems(Dataset[Item]):
         epoch, place = divmod(index, len(self.source))
         if self._order[0] != epoch:
             self._order = (epoch, np.random.default_rng((self.seed, epoch)).permutation(len(self.source)))
-        image, label = self.source.item(int(self._order[1][place]))
+        number = int(self._order[1][place])
+        image, label = self.source.item(number)
+        if self.one_size:
+            self._check_size(number, image.shape[:2])
         seed = int(np.random.default_rng((self.seed, index, 1)).integers(2**31))
         return self.chain(image, label, seed=seed)
+
+    def _check_size(self, number: int, size: tuple[int, ...]) -> None:
+        self._size = self._size or self.source.item(0)[0].shape[:2]
+        if size != self._size:
+            raise InputError(
+                f"{self.source.name(number)}: has {size} rows and columns, the first image {self._size}; those of a "
+                f"step need one size: say which with {self.one_size}"
+            )

@@ -12,17 +12,21 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from medwave.core.errors import InputError, MissingFileError
+from medwave.core.errors import InputError, MissingFileError, VolumeFormatError
 from medwave.core.files import StrPath, input_file
+from medwave.volumes.pictures import check_eight_bits
 
 Bytes = npt.NDArray[np.uint8]
+T = TypeVar("T")
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 """Files that are taken for images."""
@@ -39,7 +43,8 @@ class ClassifiedImages:
         labels: ``(N,)`` class of each.
         classes: their names.
         name: says what image i is, for messages.
-        read: image i, uint8 ``(H, W, C)``; raises InputError where it cannot be read.
+        read: image i, uint8 ``(H, W, C)``; raises InputError where it cannot be read. Both can be pickled, since
+            processes that prepare images may be spawned.
         on_corrupt: a word of :data:`ON_CORRUPT`.
     """
 
@@ -75,7 +80,7 @@ class ClassifiedImages:
         """The images of some numbers, in their order."""
         chosen = np.asarray(indices, dtype=np.int64)
         return ClassifiedImages(
-            self.labels[chosen], self.classes, lambda i: self.name(int(chosen[i])), lambda i: self.read(int(chosen[i])),
+            self.labels[chosen], self.classes, partial(_chosen, self.name, chosen), partial(_chosen, self.read, chosen),
             self.on_corrupt,
         )  # fmt: skip
 
@@ -107,15 +112,40 @@ def splits_of(path: StrPath) -> tuple[str, ...]:
         return tuple(n.removesuffix("_images") for n in arrays.files if n.endswith("_images"))
 
 
-def read_image(path: StrPath, mode: str | None = "RGB") -> Bytes:
-    """Pixels of an image file; ``mode`` as Pillow names it, None for the file's own.
+def read_image(path: StrPath) -> Bytes:
+    """Pixels of an image file, uint8 ``(H, W, 3)``; a turn that a camera noted is carried out.
 
     Raises:
-        InputError: when it cannot be read; the file is named.
+        InputError: when it cannot be read or has more than 8 bits per channel; the file is named.
     """
+
+    def colours(image: Image.Image) -> Bytes:
+        check_eight_bits(image, str(path))
+        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+
+    return _pixels(path, colours)
+
+
+def read_labels(path: StrPath) -> npt.NDArray[np.integer[Any]]:
+    """Whole numbers ``(H, W)`` of a file of labels, of 8 bits or more; of a palette its indices. Turned as images are.
+
+    Raises:
+        InputError: when it cannot be read or holds no whole numbers, one per pixel; the file is named.
+    """
+    codes: npt.NDArray[np.integer[Any]] = _pixels(path, lambda image: np.asarray(ImageOps.exif_transpose(image)))
+    if codes.ndim != 2 or codes.dtype.kind not in "biu":
+        raise InputError(
+            f"{path}: labels are one whole number per pixel, got {codes.dtype} {codes.shape}; write them as grey values"
+        )
+    return codes.astype(np.uint8) if codes.dtype.kind == "b" else codes
+
+
+def _pixels(path: StrPath, convert: Callable[[Image.Image], npt.NDArray[Any]]) -> npt.NDArray[Any]:
     try:
         with Image.open(path) as image:
-            return np.asarray(image if mode is None else image.convert(mode), dtype=np.uint8)
+            return convert(image)
+    except VolumeFormatError as error:
+        raise InputError(str(error)) from None
     except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: is no image that can be read ({reason}); replace or remove it") from None
@@ -141,8 +171,9 @@ def _folder(source: Path, split: str, on_corrupt: str) -> ClassifiedImages:
         files += found
         labels += [number] * len(found)
     return ClassifiedImages(
-        np.array(labels, dtype=np.int64), classes, lambda i: str(files[i]), lambda i: read_image(files[i]), on_corrupt
-    )
+        np.array(labels, dtype=np.int64), classes, partial(_of_file, str, files), partial(_of_file, read_image, files),
+        on_corrupt,
+    )  # fmt: skip
 
 
 def _arrays(source: Path, split: str, on_corrupt: str) -> ClassifiedImages:
@@ -170,8 +201,20 @@ def _arrays(source: Path, split: str, on_corrupt: str) -> ClassifiedImages:
         )
     images = images[..., None] if images.ndim == 3 else images
     return ClassifiedImages(
-        labels.astype(np.int64), classes, lambda i: f"{source}: image {i} of {split}", lambda i: images[i], on_corrupt
+        labels.astype(np.int64), classes, partial(_array_name, source, split), images.__getitem__, on_corrupt
     )
+
+
+def _chosen(of: Callable[[int], T], numbers: npt.NDArray[np.int64], index: int) -> T:
+    return of(int(numbers[index]))
+
+
+def _of_file(of: Callable[[Path], T], files: Sequence[Path], index: int) -> T:
+    return of(files[index])
+
+
+def _array_name(source: Path, split: str, index: int) -> str:
+    return f"{source}: image {index} of {split}"
 
 
 def _opened(source: Path) -> np.lib.npyio.NpzFile:

@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from medwave.core.errors import InputError, MissingFileError
 from medwave.core.files import StrPath, input_file
-from medwave.data.images import SUFFIXES, read_image
+from medwave.data.images import SUFFIXES, read_image, read_labels
 from medwave.transforms.images import UNKNOWN_LABEL as UNKNOWN
 
 Bytes = npt.NDArray[np.uint8]
@@ -62,6 +62,10 @@ class SegmentedImages:
     def __len__(self) -> int:
         return len(self.pairs)
 
+    def name(self, index: int) -> str:
+        """Says what image ``index`` is, for messages."""
+        return str(self.pairs[index][0])
+
     def item(self, index: int) -> tuple[Bytes, Bytes]:
         """Image ``(H, W, 3)`` and label ``(H, W)``.
 
@@ -69,7 +73,7 @@ class SegmentedImages:
             InputError: when a file cannot be read, sizes differ, or a code is no class; the file is named.
         """
         file, partner = self.pairs[index]
-        image, label = read_image(file), read_image(partner, None)
+        image, label = read_image(file), read_labels(partner)
         if label.shape != image.shape[:2]:
             raise InputError(f"{partner}: labels are {image.shape[:2]} (rows, columns) as the image, got {label.shape}")
         table = np.full(256, UNKNOWN, dtype=np.uint8)

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from medwave.core.errors import InputError
+from medwave.engine.predict import usable_device
 
 
 def embed_pictures(
@@ -37,10 +38,11 @@ def embed_pictures(
         on_done: told the number of pictures done.
 
     Raises:
+        DeviceError: when the device is not there.
         InputError: when there is no picture, or a feature is not finite or zero.
     """
     training = model.training
-    model.to(device).eval()
+    model.to(usable_device(device)).eval()
     rows: list[npt.NDArray[np.float32]] = []
     done = 0
     try:

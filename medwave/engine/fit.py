@@ -33,6 +33,9 @@ Run = Callable[[nn.Module, Batch], torch.Tensor]
 OPTIMISERS = ("adamw", "sgd")
 SCHEDULES = ("cosine", "polynomial", "steps", "constant")
 
+_DAMAGE = (UnpicklingError, RuntimeError, OSError, EOFError, LookupError, TypeError, ValueError, AttributeError)
+"""What reading contents that are no checkpoint's may raise."""
+
 
 @dataclass(frozen=True)
 class FitOptions:
@@ -78,6 +81,10 @@ class FitOptions:
             raise InputError(
                 f"optimiser is one of {', '.join(OPTIMISERS)} and schedule one of {', '.join(SCHEDULES)}, got "
                 f"{self.optimiser!r} and {self.schedule!r}"
+            )
+        if not self.gradient_norm > 0 or not 0 <= self.momentum < 1:
+            raise InputError(
+                f"gradient_norm is above 0 and momentum from 0 to below 1, got {self.gradient_norm} and {self.momentum}"
             )
 
 
@@ -254,7 +261,7 @@ class _Run:
         if self.head is not None:
             self.head.set_progress((engine.state.iteration - 1) / self.options.steps, self.options.epochs)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.bfloat16):
-            output = self.running(batch)
+            output = self._output(batch)
         value = self.loss(output.float(), batch)
         value.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, self.options.gradient_norm)
@@ -267,13 +274,24 @@ class _Run:
             self.on_step(engine.state.iteration)
         return {"loss": self.losses[-1]}
 
+    def _output(self, batch: Batch) -> torch.Tensor:
+        try:
+            return self.running(batch)  # type: ignore[no-any-return]
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise InputError(
+                f"batch: {self.options.batch} with maps of one value is too little for batch normalisation; give a "
+                "larger batch, or larger images"
+            ) from None
+
     def _end_epoch(self, engine: Any, log: Any) -> None:
         epoch, mean = engine.state.epoch, self.ranks.mean(float(torch.stack(self.losses).double().mean()))
         network = self.average.module.eval()
-        with torch.inference_mode():
-            score = self.ranks.of_first(self.validate(network) if self.ranks.first else math.nan)
         if not math.isfinite(mean):
             raise InputError(f"training diverged in epoch {epoch}: the loss is {mean}; lower the learning rate")
+        with torch.inference_mode():
+            score = self.ranks.of_first(self.validate(network) if self.ranks.first else math.nan)
         self.history.append(score)
         if self.ranks.first:
             self._keep(epoch, mean, score, network, log)
@@ -309,13 +327,18 @@ class _Run:
             state = torch.load(path, map_location=self.device, weights_only=True)
             run = state["run"]
             run["options"] = asdict(FitOptions()) | run["options"]  # a checkpoint may be older than an option
-            same = run == self._identity() and ("head" in state) == (self.head is not None)
-        except (UnpicklingError, RuntimeError, OSError, EOFError, KeyError, TypeError) as error:
+            if run != self._identity() or ("head" in state) != (self.head is not None):
+                raise InputError(f"{path}: belongs to a run with other options; train into another folder")
+            return self._load(state)
+        except InputError:
+            raise
+        except _DAMAGE as error:
             raise InputError(
                 f"{path}: is damaged or no checkpoint of medwave ({type(error).__name__}); train into another folder"
             ) from None
-        if not same:
-            raise InputError(f"{path}: belongs to a run with other options; train into another folder")
+
+    def _load(self, state: dict[str, Any]) -> int:
+        """Takes on the state of a checkpoint; the number of epochs that it has seen."""
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -323,7 +346,10 @@ class _Run:
         if self.head is not None:
             self.head.load_state_dict(state["head"])
         self.history = list(state["history"])
-        return int(state["epoch"])
+        epoch = int(state["epoch"])
+        if len(self.history) != epoch:
+            raise ValueError("a score for each epoch is needed")
+        return epoch
 
 
 def _optimiser(groups: list[dict[str, Any]], options: FitOptions, on_gpu: bool) -> torch.optim.Optimizer:

@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import nn
 
 from medwave.core.errors import InputError
+from medwave.engine.predict import usable_device
 
 _PATIENCE = timedelta(hours=6)
 """How long ranks wait for rank 0 to validate."""
@@ -76,9 +77,11 @@ def join_ranks(device: str) -> Ranks:
     On ``cuda`` every rank takes the GPU of its number on its machine.
 
     Raises:
+        DeviceError: when one process trains on a device that is not there.
         InputError: when a GPU by number is asked for, or a machine has fewer GPUs than ranks.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        usable_device(device)
         return Ranks()
     cuda = torch.device(device).type == "cuda"
     if cuda:

@@ -43,10 +43,7 @@ def decode_picture(content: bytes, name: str) -> npt.NDArray[np.uint8]:
             with Image.open(io.BytesIO(content)) as image:
                 if image.width * image.height > _LARGEST_PIXELS:
                     raise VolumeFormatError(f"{name}: {image.width} x {image.height} pixels are too many for a face")
-                if image.mode not in _GREY + _COLOUR:
-                    raise VolumeFormatError(
-                        f"{name}: pictures have 8 bits per channel, this one has Pillow's mode {image.mode}; convert it"
-                    )
+                check_eight_bits(image, name)
                 upright = ImageOps.exif_transpose(image).convert("L" if image.mode in _GREY else "RGB")
                 array = np.asarray(upright)
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
@@ -56,6 +53,14 @@ def decode_picture(content: bytes, name: str) -> npt.NDArray[np.uint8]:
             f"{name}: not a readable picture, or damaged ({type(error).__name__}); PNG and JPEG are sure to work"
         ) from None
     return array.reshape(*array.shape[:2], -1)
+
+
+def check_eight_bits(image: Image.Image, name: str) -> None:
+    """Raises VolumeFormatError for pixels of more than 8 bits per channel, which a conversion would cut off."""
+    if image.mode not in _GREY + _COLOUR:
+        raise VolumeFormatError(
+            f"{name}: pictures have 8 bits per channel, this one has Pillow's mode {image.mode}; convert it"
+        )
 
 
 def picture_files(folder: Path) -> list[Path]:

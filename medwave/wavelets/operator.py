@@ -64,10 +64,11 @@ def synthesis(
 def _needs_plain_form(x: torch.Tensor, backend: str) -> bool:
     if torch.compiler.is_exporting() or _legacy_export():
         return True
-    if torch.compiler.is_compiling():
-        return backend == "torch" or x.device.type not in KERNEL_DEVICES
     if torch._C._are_functorch_transforms_active():
         return True  # torch.func differentiates no custom operator
+    if torch.compiler.is_compiling():
+        level: int = torch.autograd.forward_ad._current_level  # a graph cannot ask x for its tangent
+        return level >= 0 or backend == "torch" or x.device.type not in KERNEL_DEVICES
     dual = torch.autograd.forward_ad.unpack_dual(x)  # type: ignore[no-untyped-call]
     return dual.tangent is not None
 
@@ -101,7 +102,9 @@ def _remember_analysis(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) 
 
 
 def _analysis_backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-    x_grad = _synthesis(grad, ctx.key, ctx.rule, ctx.size, ctx.low_only, ctx.backend)
+    x_grad = synthesis(
+        grad, key=ctx.key, rule=ctx.rule, size=ctx.size, low_only=ctx.low_only, backend=ctx.backend
+    )  # not the operator: the gradient may have a tangent
     return x_grad, None, None, None, None, None
 
 
@@ -111,7 +114,7 @@ def _remember_synthesis(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor)
 
 
 def _synthesis_backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-    bands_grad = _analysis(grad, ctx.key, ctx.rule, ctx.ndim, ctx.low_only, ctx.backend)
+    bands_grad = analysis(grad, key=ctx.key, rule=ctx.rule, ndim=ctx.ndim, low_only=ctx.low_only, backend=ctx.backend)
     return bands_grad, None, None, None, None, None
 
 

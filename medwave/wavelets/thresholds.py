@@ -12,6 +12,8 @@ References
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -33,12 +35,17 @@ class LearnedShrinkage(nn.Module):
 
     Attributes:
         raw: parameter ``(channels, 2 ** ndim - 1, 1, ...)`` whose softplus is the threshold.
+
+    Raises:
+        InputError: for a value that is not above zero, or infinite.
     """
 
     def __init__(self, channels: int, value: float, ndim: int = 3) -> None:
         super().__init__()
-        start = torch.tensor(value, dtype=torch.float64).expm1().log()  # inverse of softplus
-        self.raw = nn.Parameter(torch.full((channels, len(band_names(ndim)) - 1, *[1] * ndim), float(start)))
+        if not 0 < value < math.inf:
+            raise InputError(f"a threshold to learn from must be above 0 and finite, got {value}")
+        start = value + math.log(-math.expm1(-value))  # inverse of softplus
+        self.raw = nn.Parameter(torch.full((channels, len(band_names(ndim)) - 1, *[1] * ndim), start))
 
     @property
     def threshold(self) -> torch.Tensor:

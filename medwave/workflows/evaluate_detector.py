@@ -12,6 +12,7 @@ from medwave.core.errors import InputError
 from medwave.core.files import StrPath, write_json
 from medwave.core.provenance import StageClock
 from medwave.data import BoxedImages, read_boxed
+from medwave.engine.predict import usable_device
 from medwave.metrics import (
     AveragePrecision,
     FoundBoxes,
@@ -67,6 +68,7 @@ def evaluate_detector(
             be written.
     """
     options = replace(options or EvaluateDetectorOptions(), **changes)
+    usable_device(options.device)
     source, numbers = _source(data, options)
     network = _network(weights, source, data)
     other = None if reference is None else _network(reference, source, data)

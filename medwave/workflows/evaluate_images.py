@@ -12,6 +12,7 @@ import torch
 from medwave.core.files import StrPath
 from medwave.core.provenance import StageClock
 from medwave.data import ClassifiedImages, SegmentedImages, read_classified, read_segmented
+from medwave.engine.predict import usable_device
 from medwave.metrics import confusion_matrix, corruption_errors, overlap_scores
 from medwave.models import ImageNetwork
 from medwave.reports import (
@@ -67,6 +68,7 @@ def evaluate_classifier(
             be written.
     """
     options = replace(options or EvaluateClassifierOptions(), **changes)
+    usable_device(options.device)
     source = read_classified(data, options.split, on_corrupt=options.on_corrupt)
     source = source.subset(spread(len(source), options.images))
     network = open_image_network(weights, source.classes, segments=False)
@@ -112,6 +114,7 @@ def evaluate_segmenter(
             be written.
     """
     options = replace(options or EvaluateSegmenterOptions(), **changes)
+    usable_device(options.device)
     source = read_segmented(data, options.split)
     source = replace(source, pairs=tuple(source.pairs[i] for i in spread(len(source), options.images)))
     network = open_image_network(weights, source.classes, segments=True)

@@ -120,7 +120,7 @@ class EvaluateClassifierOptions:
 
     def __post_init__(self) -> None:
         check_choices(self)
-        at_least(self, 0, "size", "images", "shifts", "attacks", "carlini_wagner")
+        at_least(self, 0, "size", "images", "shifts", "attacks", "carlini_wagner", "seed")
         at_least(self, 1, "batch", "attack_steps")
         if self.carlini_wagner and not self.attacks:
             raise InputError("carlini_wagner: no image is attacked with attacks 0; give both or neither")
@@ -153,7 +153,7 @@ class EvaluateDetectorOptions:
     seed: int = option(0, "Seed of corruptions.")
 
     def __post_init__(self) -> None:
-        at_least(self, 0, "images", "shown")
+        at_least(self, 0, "images", "shown", "seed")
 
 
 def _check_training(options: TrainClassifierOptions | TrainSegmenterOptions) -> None:

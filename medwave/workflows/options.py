@@ -245,7 +245,7 @@ def check_learning(options: Any, *, highest_rate: float = 1.0) -> None:
         InputError: naming the option and its value.
     """
     at_least(options, 1, "epochs", "batch")
-    at_least(options, 0, "steps", "workers", "weight_decay")
+    at_least(options, 0, "steps", "workers", "weight_decay", "seed")
     if not 0 < options.learning_rate < highest_rate:
         raise InputError(f"learning_rate: between 0 and {highest_rate:g}, got {options.learning_rate}")
     if not 0 <= options.average < 1:

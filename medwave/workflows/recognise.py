@@ -188,7 +188,7 @@ def identify(
         on_done: told how many pictures are done.
 
     Raises:
-        InputError: when both are one set (each picture would find itself), or weights are missing.
+        InputError: when both are one set (each picture would find itself), weights are missing, or features are all 0.
         MedwaveError: another leaf, for files that are missing or damaged.
     """
     options = replace(options or EmbedOptions(), **changes)
@@ -199,6 +199,8 @@ def identify(
         raise InputError(
             f"features of one network are compared, got {ours.features.shape[1]} and {theirs.features.shape[1]} values"
         )
+    for path, part in ((probes, ours), (gallery, theirs)):
+        _check_directions(path, part)
     nearest, scores = _nearest(ours.features, theirs.features)
     found = tuple(theirs.identities[n] for n in nearest)
     there = set(theirs.identities)
@@ -259,11 +261,19 @@ def _embeddings(path: StrPath, weights: StrPath | None, options: EmbedOptions, o
     return embed(path, weights=weights, options=options, on_done=on_done)
 
 
+def _check_directions(path: StrPath, there: Embeddings) -> None:
+    zero = np.flatnonzero(~there.features.any(axis=1))
+    if len(zero):
+        raise InputError(
+            f"{path}: the features of {there.sources[zero[0]]} are all 0, which is like nothing; leave this picture out"
+        )
+
+
 def _listed(path: StrPath, there: Embeddings, name: StrPath, options: VerifyOptions) -> Verification:
     """Pairs of a list, scored by features that are there; a name in the list may lack its ending."""
     listed = read_pair_list(path)
-    rows = {source: n for n, source in enumerate(there.sources)}
-    rows |= {str(Path(source).with_suffix("")): n for source, n in rows.items() if Path(source).suffix}
+    exact = {source: n for n, source in enumerate(there.sources)}
+    rows = {str(Path(source).with_suffix("")): n for source, n in exact.items() if Path(source).suffix} | exact
     missing = next((each for each in listed.first + listed.second if each not in rows), None)
     if missing is not None:
         raise InputError(f"{name}: has no features of {missing}, which {path} names")

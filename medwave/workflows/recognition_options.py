@@ -73,6 +73,10 @@ class TrainRecogniseOptions:
             raise InputError(f"holdout: a share between 0 and 1, got {self.holdout}")
         if not 0 <= self.explain < math.inf:
             raise InputError(f"explain: a weight of 0 or more, got {self.explain}")
+        if not self.gradient_norm > 0:
+            raise InputError(f"gradient_norm: above 0, got {self.gradient_norm}")
+        if not 0 <= self.momentum < 1:
+            raise InputError(f"momentum: from 0 to below 1, got {self.momentum}")
         picture_size(self.size)
         epoch_list(self.milestones)
 

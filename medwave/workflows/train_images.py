@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from medwave.engine.ranks import join_ranks
 from medwave.metrics import confusion_matrix, overlap_scores
 from medwave.models import ImageNetwork, build, load_weights, read_weights_info
 from medwave.models.images.registry import SEGMENTERS
-from medwave.transforms.images import UNKNOWN_LABEL, ImageChain
+from medwave.transforms.images import UNKNOWN_LABEL, ImageChain, centre_resized
 from medwave.workflows.image_answers import OfUnit, answers, pictures, pixel_answers
 from medwave.workflows.image_options import TrainClassifierOptions, TrainSegmenterOptions
 
@@ -73,7 +74,8 @@ def train_classifier(
     def loss(output: torch.Tensor, batch: Batch) -> torch.Tensor:
         return F.cross_entropy(output, batch["label"], label_smoothing=options.label_smoothing)
 
-    about = f"{len(training)} images of {len(training.classes)} classes of {Path(data).name}, augmented by {kind}"
+    augmented = f"augmented by {kind}{_to(options.size)}"
+    about = f"{len(training)} images of {len(training.classes)} classes of {Path(data).name}, {augmented}"
     return _fit(network, training, chain, loss, score, folder, options, about, on_epoch, on_step)
 
 
@@ -110,10 +112,21 @@ def train_segmenter(
         return overlap_scores(segmenter_confusion(model, validation, device=options.device)).mean_iou
 
     def loss(output: torch.Tensor, batch: Batch) -> torch.Tensor:
-        return F.cross_entropy(output, batch["label"], weights, ignore_index=UNKNOWN_LABEL)
+        return known_cross_entropy(output, batch["label"], weights)
 
-    about = f"{len(training)} images of {Path(data).name}, augmented by {kind}"
+    about = f"{len(training)} images of {Path(data).name}, augmented by {kind}{_to(options.crop)}"
     return _fit(network, training, chain, loss, score, folder, options, about, on_epoch, on_step)
+
+
+def known_cross_entropy(output: torch.Tensor, label: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
+    """Mean cross-entropy ``()`` of ``(N, classes, H, W)`` over the pixels of ``(N, H, W)`` that are known; 0 for none.
+
+    ``weights`` ``(classes,)`` weigh the pixels by their class.
+    """
+    total = F.cross_entropy(output, label, weights, ignore_index=UNKNOWN_LABEL, reduction="sum")
+    weight = output.new_ones(output.shape[1]) if weights is None else weights
+    known = weight[label.where(label != UNKNOWN_LABEL, 0)] * (label != UNKNOWN_LABEL)
+    return total / known.sum().clamp(min=torch.finfo(total.dtype).tiny)
 
 
 def segmenter_confusion(network: nn.Module, source: SegmentedImages, *, device: str) -> np.ndarray:
@@ -156,11 +169,17 @@ def _split(data: StrPath, options: TrainClassifierOptions) -> tuple[ClassifiedIm
     return source.subset(np.sort(order[held:])), source.subset(np.sort(order[:held]))
 
 
+def _to(pixels: int) -> str:
+    return f" to {pixels} pixels" if pixels else ""
+
+
 def _resized(source: ClassifiedImages, size: int) -> ClassifiedImages:
     """The images as they are evaluated, before they are cropped at random."""
-    from medwave.transforms.images import centre_resized
+    return replace(source, read=partial(_read_resized, source.read, size))
 
-    return replace(source, read=lambda i: centre_resized(source.read(i), size))
+
+def _read_resized(read: Callable[[int], np.ndarray], size: int, index: int) -> np.ndarray:
+    return centre_resized(read(index), size)
 
 
 def _network(options: Any, classes: int, channels: int) -> ImageNetwork:
@@ -185,7 +204,11 @@ def _fit(
     folder: StrPath, options: Any, about: str, on_epoch: Report, on_step: Callable[[int], None],
 ) -> FitResult:  # fmt: skip
     steps = options.steps or max(1, len(source) // options.batch)
-    items = ImageItems(source, options.epochs * steps * options.batch, chain, seed=options.seed)
+    option = "--size" if isinstance(options, TrainClassifierOptions) else "--crop"
+    several = options.batch == 1 or (chain.size is not None and chain.kind != "none")  # one by one, or made one size
+    items = ImageItems(
+        source, options.epochs * steps * options.batch, chain, seed=options.seed, one_size="" if several else option
+    )
     shared = (
         "epochs", "batch", "learning_rate", "weight_decay", "average", "bfloat16", "workers", "seed", "optimiser",
         "schedule", "warm_up",

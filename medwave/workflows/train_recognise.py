@@ -209,8 +209,10 @@ def _fit_options(options: TrainRecogniseOptions, steps: int) -> FitOptions:
 
 def _provenance(data: StrPath, options: TrainRecogniseOptions, training: IdentitySet) -> str:
     margin = "" if options.margin is None else f", margin {options.margin:g}"
+    validation = "" if options.validation is None else f", validated on {Path(options.validation).name}"
     return (
         f"trained by medwave train recognise on {Path(data).name} ({len(training.names)} identities, {len(training)} "
         f"pictures), loss {options.head}, scale {options.scale:g}{margin}, sample rate {options.sample_rate:g}, "
         f"explain {options.explain:g}, mirror {options.mirror}, shift {options.shift}, seed {options.seed}"
+        f"{validation}"
     )

@@ -76,6 +76,13 @@ def test_a_detector_is_trained(medwave, tmp_path):
         (("train", "segment", "no", "--epochs", "0"), "epochs: at least 1"),
         (("train", "detect", "no.npz"), "no.npz: no such file"),
         (("train", "detect", "no.npz", "--batch", "0"), "batch: at least 1"),
+        (("train", "detect", "no.npz", "--seed", "-1"), "seed: at least 0"),
+        (("train", "classify", "no.npz", "--device", "foo"), "device 'foo' is not usable here"),
+        (("train", "segment", "no", "--device", "cuda:99"), "device 'cuda:99' is not usable here"),
+        (("train", "detect", "no.npz", "--device", "foo"), "device 'foo' is not usable here"),
+        (("evaluate-classifier", "no.npz", "--weights", "no", "--device", "foo"), "device 'foo' is not usable here"),
+        (("evaluate-segmenter", "no", "--weights", "no", "--device", "foo"), "device 'foo' is not usable here"),
+        (("evaluate-detector", "no.npz", "--weights", "no", "--device", "foo"), "device 'foo' is not usable here"),
     ],
 )
 def test_a_bad_request_is_one_line(medwave, tmp_path, words, message):

@@ -1,5 +1,7 @@
 """Images with classes: layouts that are read, and what is said about damaged ones."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from PIL import Image
 
 from medwave.core.errors import InputError, MissingFileError
 from medwave.data import ImageItems, read_classified, read_segmented
+from medwave.data.images import read_image
 from medwave.transforms.images import UNKNOWN_LABEL, ImageChain
 
 
@@ -128,6 +131,15 @@ def test_an_epoch_has_every_image_once_and_items_follow_from_their_number(tmp_pa
         items[15]
 
 
+@pytest.mark.parametrize("kind", [folder, lambda path: arrays(path / "a.npz")])
+def test_items_reach_processes_that_are_spawned(tmp_path, kind):
+    source = read_classified(kind(tmp_path), "train").subset([4, 1])
+    items = ImageItems(source, 4, ImageChain("crop"), seed=1)
+    there = pickle.loads(pickle.dumps(items))
+    assert torch.equal(there[3]["image"], items[3]["image"])
+    assert there.source.name(0) == source.name(0)
+
+
 def camvid(root, code=3):
     picture(root / "train" / "one.png", 50)
     picture(root / "trainannot" / "one.png", code, mode="L")
@@ -162,6 +174,35 @@ def test_voc_and_cityscapes_are_recognised(tmp_path):
     assert (len(source.classes), int(source.item(0)[1][0, 0])) == (19, 18)
     picture(city / "gtFine" / "val" / "ulm" / "ulm_0_gtFine_labelIds.png", 9, mode="L")
     assert (source.item(0)[1] == UNKNOWN_LABEL).all()
+
+
+@pytest.mark.parametrize("pixels", [np.full((4, 4), 40000, np.uint16), np.full((4, 4), 0.5, np.float32)])
+def test_images_of_more_than_8_bits_are_refused_by_name(tmp_path, pixels):
+    Image.fromarray(pixels).save(tmp_path / "deep.tif")
+    with pytest.raises(InputError, match=r"deep\.tif: pictures have 8 bits per channel.*convert it"):
+        read_image(tmp_path / "deep.tif")
+
+
+def test_images_are_turned_as_the_camera_noted(tmp_path):
+    pixels = np.zeros((2, 3, 3), np.uint8)
+    pixels[0] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
+    np.testing.assert_array_equal(read_image(tmp_path / "turned.png"), np.rot90(pixels, -1))
+
+
+def test_labels_of_more_than_8_bits_keep_their_values(tmp_path):
+    camvid(tmp_path)
+    file = tmp_path / "trainannot" / "one.png"
+    Image.fromarray(np.full((10, 12), 3, np.uint16)).save(file)
+    assert (read_segmented(tmp_path, "train").item(0)[1] == 3).all()
+    Image.fromarray(np.full((10, 12), 256 + 3, np.uint16)).save(file)
+    with pytest.raises(InputError, match=r"one\.png: class 259 is out of range"):
+        read_segmented(tmp_path, "train").item(0)
+    picture(file, 3)
+    with pytest.raises(InputError, match=r"one\.png: labels are one whole number per pixel, got uint8 \(10, 12, 3\)"):
+        read_segmented(tmp_path, "train").item(0)
 
 
 def test_segmented_data_that_do_not_fit_are_refused(tmp_path):

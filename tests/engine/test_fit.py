@@ -123,9 +123,46 @@ def test_a_damaged_checkpoint_and_one_with_code_are_refused(tmp_path):
         train(tmp_path, epochs=1)
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda state: torch.zeros(3),
+        lambda state: [1],
+        lambda state: {name: value for name, value in state.items() if name != "model"},
+        lambda state: state | {"model": dict(list(state["model"].items())[1:])},
+        lambda state: state | {"optimiser": {"state": {}, "param_groups": []}},
+        lambda state: state | {"history": []},
+        lambda state: state | {"run": [1]},
+        lambda state: state | {"run": state["run"] | {"options": None}},
+        lambda state: state | {"schedule": None},
+    ],
+    ids=["tensor", "list", "no model", "no tensor", "no groups", "no scores", "no run", "no options", "no schedule"],
+)
+def test_checkpoints_with_other_contents_are_refused(tmp_path, damage):
+    train(tmp_path, epochs=1, steps=1)
+    path = tmp_path / "checkpoint.pt"
+    torch.save(damage(torch.load(path, weights_only=True)), path)
+    with pytest.raises(InputError, match=r"checkpoint\.pt: is damaged or no checkpoint of medwave"):
+        train(tmp_path, epochs=1, steps=1)
+
+
+def test_a_loss_that_is_not_finite_is_told_before_anything_is_validated(tmp_path):
+    def refuse(network):
+        raise InputError("features are not finite")
+
+    with pytest.raises(InputError, match="training diverged in epoch 1: the loss is nan"):
+        fit(Small(), Edges(), lambda output, batch: output.sum() * torch.nan, refuse, tmp_path, options=OPTIONS)
+
+
 def test_a_checkpoint_of_another_network_is_refused(tmp_path):
     train(tmp_path, epochs=1)
     other = Small()
     other.options = {"width": 5}
     with pytest.raises(InputError, match="other options"):
         train(tmp_path, other, epochs=1)
+
+
+@pytest.mark.parametrize("change", [{"gradient_norm": 0.0}, {"gradient_norm": -5.0}, {"momentum": 1.0}])
+def test_steps_that_climb_or_learn_nothing_are_refused(change):
+    with pytest.raises(InputError, match="gradient_norm is above 0 and momentum from 0 to below 1"):
+        FitOptions(**change)

@@ -182,6 +182,22 @@ def test_the_largest_negatives_are_enough_for_a_small_far_and_nothing_else():
         short.arrays()
 
 
+@pytest.mark.parametrize("merged", [False, True])
+def test_ranks_beyond_what_was_dropped_are_refused(monkeypatch, merged):
+    monkeypatch.setattr("medwave.metrics.recognition.verification._BLOCK", 2)
+    scores = np.random.default_rng(0).normal(size=200)
+    same = np.arange(200) < 20
+    short, store = VerificationScores(largest_negatives=10), VerificationScores()
+    for part in (slice(0, 100), slice(100, 190), slice(190, 200)):
+        short.update(scores[part], same[part])
+    store.merge(short)
+    found = store if merged else short
+    assert sum(map(len, short._different)) > 10
+    assert found.tar_at_far(0.05) == tar_at_far(scores, same, 0.05)
+    with pytest.raises(InputError, match="11 largest negatives, 10 were kept"):
+        found.tar_at_far(0.06)
+
+
 def test_all_pairs_of_a_set_are_scored_once(monkeypatch):
     monkeypatch.setattr("medwave.metrics.recognition.verification._BLOCK", 4)
     random = np.random.default_rng(0)

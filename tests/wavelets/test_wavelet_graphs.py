@@ -1,11 +1,14 @@
 """Derivatives of every kind, and graphs that others capture: compile, export, ONNX."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import onnxruntime
 import pytest
 import torch
+from functorch.compile import make_boxed_func
+from torch._dynamo.backends.common import aot_autograd
+from torch.autograd import forward_ad
 
 from medwave.wavelets import DWT, IDWT, MODES, DWTLow, dwt, idwt
 
@@ -48,7 +51,7 @@ def test_gradients_of_every_order_and_direction(size: tuple[int, ...], mode: str
 
         for function, start in ((forward, x), (inverse, bands)):
             torch.autograd.gradcheck(function, start, fast_mode=True, check_forward_ad=True)
-            torch.autograd.gradgradcheck(function, start, fast_mode=True)
+            torch.autograd.gradgradcheck(function, start, fast_mode=True, check_fwd_over_rev=True)
 
 
 def test_full_gradcheck_with_a_batch_of_gradients() -> None:
@@ -106,6 +109,58 @@ def test_compile_the_functions() -> None:
 
     x = torch.randn(1, 2, 5, 6, 7)
     torch.testing.assert_close(torch.compile(both, fullgraph=True, backend="aot_eager")(x), x, atol=1e-5, rtol=1e-5)
+
+
+def bands_of(x: torch.Tensor) -> torch.Tensor:
+    return dwt(x, "db2", ndim=2)
+
+
+def tangent_by_levels(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    with forward_ad.dual_level():
+        tangent = forward_ad.unpack_dual(bands_of(forward_ad.make_dual(x, t))).tangent
+    assert tangent is not None
+    return tangent
+
+
+@pytest.mark.parametrize(
+    "derivative",
+    [
+        lambda x, t: torch.func.jvp(bands_of, (x,), (t,))[1],
+        lambda x, t: torch.func.jacfwd(bands_of)(x),
+        lambda x, t: torch.func.grad(lambda x: bands_of(x).square().sum())(x),
+        tangent_by_levels,
+    ],
+    ids=["jvp", "jacfwd", "grad", "levels"],
+)
+def test_derivatives_within_a_compiled_function(derivative: Callable[..., torch.Tensor]) -> None:
+    torch._dynamo.reset()
+    x, t = torch.randn(1, 1, 4, 6), torch.randn(1, 1, 4, 6)
+    torch.testing.assert_close(torch.compile(derivative, backend="eager")(x, t), derivative(x, t))
+
+
+def test_forward_mode_through_a_function_that_was_compiled_without_it() -> None:
+    torch._dynamo.reset()
+    x, t = torch.randn(1, 1, 4, 6), torch.randn(1, 1, 4, 6)
+    compiled = torch.compile(bands_of, backend="eager")
+    torch.testing.assert_close(compiled(x), bands_of(x))
+    with forward_ad.dual_level():
+        tangent = forward_ad.unpack_dual(compiled(forward_ad.make_dual(x, t))).tangent
+    torch.testing.assert_close(tangent, bands_of(t))
+
+
+def test_compiled_graphs_hold_the_operators_forwards_and_backwards() -> None:
+    torch._dynamo.reset()
+    graphs: list[str] = []
+
+    def keep(module: torch.fx.GraphModule, inputs: Sequence[torch.Tensor]) -> Callable[..., object]:
+        graphs.append(operator_names(module.graph))
+        return make_boxed_func(module.forward)
+
+    compiled = torch.compile(bands_of, fullgraph=True, backend=aot_autograd(fw_compiler=keep))
+    compiled(torch.randn(1, 1, 4, 6, requires_grad=True)).sum().backward()
+    forwards, backwards = graphs
+    assert "medwave.wavelet_analysis" in forwards
+    assert "medwave.wavelet_synthesis" in backwards
 
 
 @pytest.mark.slow

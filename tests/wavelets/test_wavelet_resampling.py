@@ -166,6 +166,17 @@ def test_shrinkage_takes_noise_off_a_picture_of_edges() -> None:
         assert (restored - clean).square().mean() < most * (noisy - clean).square().mean()
 
 
+@pytest.mark.parametrize("value", [1e-6, 0.5, 800.0, 1e5])
+def test_thresholds_of_any_size_can_be_learned_from(value: float) -> None:
+    assert LearnedShrinkage(1, value, 1).threshold.item() == pytest.approx(value, rel=1e-4)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, float("inf"), float("nan")])
+def test_thresholds_that_cannot_be_learned_from_are_refused(value: float) -> None:
+    with pytest.raises(InputError, match="a threshold to learn from must be above 0 and finite"):
+        LearnedShrinkage(1, value, 1)
+
+
 def test_impossible_thresholds_are_refused() -> None:
     for arguments, message in (
         (("firm", 0.1), "threshold is one of hard, soft, learned, got 'firm'"),

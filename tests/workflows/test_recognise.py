@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from medwave.core.errors import InputError, MissingFileError, VolumeFormatError
+from medwave.core.errors import DeviceError, InputError, MissingFileError, VolumeFormatError
 from medwave.models import IResNet, WaveIResNet, save_weights
 from medwave.transforms.faces import TEMPLATE, align_face, normalise
 from medwave.volumes.embeddings import Embeddings, read_embeddings, write_embeddings
@@ -186,6 +186,8 @@ def test_what_does_not_fit_is_refused(faces, weights, tmp_path):
         identify(faces, faces, weights=weights)
     with pytest.raises(InputError, match="name its --weights"):
         identify(faces, tmp_path)
+    with pytest.raises(DeviceError, match="device 'foo' is not usable here"):
+        embed(faces, weights=weights, device="foo")
     with pytest.raises(InputError, match=r"written as \.npz or \.parquet"):
         embed(faces, tmp_path / "x.csv", weights=weights)
     features = embed(faces, tmp_path / "x.npz", weights=weights)
@@ -199,6 +201,24 @@ def test_what_does_not_fit_is_refused(faces, weights, tmp_path):
         identify(tmp_path / "x.npz", tmp_path / "y.npz")
     with pytest.raises(InputError, match="far: rates between 0 and 1"):
         VerifyOptions(far="2")
+
+
+@pytest.mark.parametrize("blank", ["probes", "gallery"])
+def test_features_without_direction_are_refused_by_name(tmp_path, blank):
+    for name in ("probes", "gallery"):
+        features = np.eye(3, dtype=np.float32)
+        features[2] *= name != blank
+        write_embeddings(tmp_path / f"{name}.npz", Embeddings(features, ("a", "b", "dark"), ("a", "b", "dark")))
+    with pytest.raises(InputError, match=rf"{blank}\.npz: the features of dark are all 0.*leave this picture out"):
+        identify(tmp_path / "probes.npz", tmp_path / "gallery.npz")
+
+
+def test_exact_names_come_before_names_without_their_ending(tmp_path):
+    rows = np.array([[1, 0], [0, 1], [1, 0], [0, 1]], dtype=np.float32)
+    write_embeddings(tmp_path / "e.npz", Embeddings(rows, ("x", "x.png", "y", "z.png"), ("a", "b", "a", "b")))
+    (tmp_path / "pairs.txt").write_text("x\ty\t1\nx\tz\t0\n" * 2)
+    found = verify(tmp_path / "pairs.txt", embeddings=tmp_path / "e.npz", folds=2)
+    assert found.scores.tolist() == [1, 0, 1, 0]
 
 
 def test_grey_networks_with_wavelets_take_colour_pictures(faces, tmp_path):

@@ -1,5 +1,7 @@
 """Training on photographs as a job: it learns, goes on after an interruption, refuses what does not fit."""
 
+import pickle
+import shutil
 import subprocess
 import sys
 
@@ -9,10 +11,17 @@ import torch
 from PIL import Image
 
 from medwave.core.errors import InputError
-from medwave.data import read_segmented
+from medwave.data import read_classified, read_segmented
 from medwave.models import ImageNetwork, open_network
+from medwave.transforms.images import UNKNOWN_LABEL
 from medwave.workflows.image_options import TrainClassifierOptions, TrainSegmenterOptions
-from medwave.workflows.train_images import class_weights, train_classifier, train_segmenter
+from medwave.workflows.train_images import (
+    _resized,
+    class_weights,
+    known_cross_entropy,
+    train_classifier,
+    train_segmenter,
+)
 
 pytest.importorskip("ignite", reason="training needs the extra train")
 
@@ -92,6 +101,12 @@ def test_few_channels_and_many_images_train(tmp_path):
     assert done.returncode == 0, done.stderr[-500:]
 
 
+def test_resized_images_reach_processes_that_are_spawned(stripes):
+    source = _resized(read_classified(stripes, "train"), 8)
+    there = pickle.loads(pickle.dumps(source))
+    np.testing.assert_array_equal(there.read(3), source.read(3))
+
+
 def test_a_segmenter_learns(tmp_path, halves):
     result = train_segmenter(halves, tmp_path, options=SEGMENT, epochs=8, steps=6, balance=False)
     assert result.best_score > 0.5
@@ -103,6 +118,57 @@ def test_rare_classes_weigh_more(halves):
     assert weights.shape == (11,)
     assert weights[0] > weights[1] > 0  # the dark half is the smaller one
     assert (weights[2:] == 0).all()  # nobody saw them
+
+
+@pytest.mark.parametrize(
+    ("train", "options", "change"),
+    [(train_classifier, CLASSIFY, {"size": 32, "augment": "crop"}), (train_segmenter, SEGMENT, {"crop": 32})],
+)
+def test_a_folder_of_another_size_or_crop_is_refused(tmp_path, stripes, halves, train, options, change):
+    data = stripes if train is train_classifier else halves
+    short = {"epochs": 1, "steps": 1, "batch": 2} | change
+    train(data, tmp_path, options=options, **short)
+    other = {name: 64 if value == 32 else value for name, value in short.items()}
+    with pytest.raises(InputError, match="belongs to a run with other options"):
+        train(data, tmp_path, options=options, **other)
+
+
+def test_images_of_several_sizes_are_refused_by_name_and_taken_one_by_one(tmp_path, halves):
+    shutil.copytree(halves, tmp_path / "data")
+    for folder in ("train", "trainannot"):
+        file = tmp_path / "data" / folder / "3.png"
+        Image.open(file).crop((0, 0, 32, 32)).save(file)
+    message = r"3\.png: has \(32, 32\) rows and columns, the first image \(32, 40\).*--crop"
+    with pytest.raises(InputError, match=message):
+        train_segmenter(tmp_path / "data", tmp_path / "run", options=SEGMENT, epochs=1, steps=3)
+    train_segmenter(tmp_path / "data", tmp_path / "run", options=SEGMENT, epochs=1, steps=6, batch=1)
+
+
+def test_one_value_is_too_little_for_batch_normalisation(tmp_path, stripes):
+    with pytest.raises(InputError, match="batch: 1 with maps of one value is too little for batch normalisation"):
+        train_classifier(stripes, tmp_path, options=CLASSIFY, epochs=1, steps=1, batch=1, small_images=False)
+
+
+@pytest.mark.parametrize("weights", [None, torch.tensor([0.1, 0.2, 0.0])])
+def test_the_loss_is_the_mean_over_known_pixels_and_0_where_nobody_knows(weights):
+    torch.manual_seed(0)
+    output = torch.randn(2, 3, 4, 5, requires_grad=True)
+    label = torch.randint(0, 2, (2, 4, 5))
+    label[0, :2] = UNKNOWN_LABEL
+    expected = torch.nn.functional.cross_entropy(output, label, weights, ignore_index=UNKNOWN_LABEL)
+    torch.testing.assert_close(known_cross_entropy(output, label, weights), expected)
+    nothing = known_cross_entropy(output, torch.full_like(label, UNKNOWN_LABEL), weights)
+    nothing.backward()
+    assert nothing == 0
+    assert (output.grad == 0).all()
+
+
+def test_batches_of_unknown_pixels_do_not_end_a_training(tmp_path, halves):
+    shutil.copytree(halves, tmp_path / "data")
+    for file in (tmp_path / "data" / "trainannot").glob("[2-5].png"):
+        Image.fromarray(np.full((32, 40), 11, np.uint8)).save(file)
+    result = train_segmenter(tmp_path / "data", tmp_path / "run", options=SEGMENT, epochs=1, steps=6, batch=1)
+    assert all(x.isfinite().all() for x in open_network(result.weights, ImageNetwork).state_dict().values())
 
 
 @pytest.mark.parametrize(

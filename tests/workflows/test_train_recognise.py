@@ -1,10 +1,12 @@
 """Training of recognition networks as a job: strangers are told apart, an interruption leaves no trace."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 
-from medwave.core.errors import InputError
+from medwave.core.errors import InputError, MedwaveError
 from medwave.models import FaceNet, IResNet, WaveIResNet, open_network, read_weights_info
 from medwave.workflows.recognition_options import HEADS, TrainRecogniseOptions
 from medwave.workflows.train_recognise import recognition_head, train_recognise
@@ -87,10 +89,12 @@ def test_strangers_are_validated_on_where_they_are_given(textures, tmp_path):
 
 
 def test_a_folder_of_another_head_or_margin_is_refused(textures, tmp_path):
-    train_recognise(textures, tmp_path, options=SMALL, epochs=1, steps=1)
-    for change in ({"head": "arcface"}, {"margin": 0.3}, {"seed": 4}, {"wavelet": "db2"}):
+    first, other = (shutil.copy(textures, tmp_path / name) for name in ("first.npz", "other.npz"))
+    shared = {"epochs": 1, "steps": 1, "validation": str(first)}
+    train_recognise(textures, tmp_path, options=SMALL, **shared)
+    for change in ({"head": "arcface"}, {"margin": 0.3}, {"seed": 4}, {"wavelet": "db2"}, {"validation": str(other)}):
         with pytest.raises(InputError, match=r"checkpoint\.pt: belongs to a run with other options"):
-            train_recognise(textures, tmp_path, options=SMALL, **{"epochs": 1, "steps": 1} | change)
+            train_recognise(textures, tmp_path, options=SMALL, **shared | change)
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -122,8 +126,13 @@ def test_each_head_is_built_with_its_scale_and_takes_a_batch(name):
         ({"wavelet": "haarr"}, "haarr"),
         ({"channels": 2}, "channels: 1 or 3"),
         ({"batch": 1}, "batch: 2 or more"),
+        ({"device": "foo"}, "device 'foo' is not usable here"),
+        ({"gradient_norm": 0.0}, "gradient_norm: above 0, got 0"),
+        ({"gradient_norm": -5.0}, "gradient_norm: above 0, got -5"),
+        ({"momentum": -1.0}, "momentum: from 0 to below 1, got -1"),
+        ({"momentum": 5.0}, "momentum: from 0 to below 1, got 5"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(textures, tmp_path, change, message):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(MedwaveError, match=message):
         train_recognise(textures, tmp_path, options=SMALL, **change)

@@ -23,7 +23,7 @@ TRAININGS = (
         ("workers", -2, "at least 0"), ("weight_decay", -0.1, "at least 0"), ("weight_decay", math.nan, "at least 0"),
         ("learning_rate", 0.0, "between 0 and 1"), ("learning_rate", 10.0, "between 0 and 1"),
         ("learning_rate", math.nan, "between 0 and 1"), ("average", 1.0, "from 0 to below 1"),
-        ("average", -0.1, "from 0 to below 1"),
+        ("seed", -1, "at least 0"), ("average", -0.1, "from 0 to below 1"),
     ],
 )  # fmt: skip
 def test_trainings_refuse_what_cannot_be(training, name, value, rule):

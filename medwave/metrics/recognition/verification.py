@@ -90,6 +90,7 @@ class VerificationScores:
         self._same: list[Float64Array] = []
         self._different: list[Float64Array] = []
         self._held = 0
+        self._complete: float = math.inf  # so many of the largest different pairs are here whatever was dropped
         self.negatives = 0
         """Number of different pairs, also of those that are not kept."""
 
@@ -124,6 +125,7 @@ class VerificationScores:
         """Take in what another one holds, such as that of another process."""
         self._same.extend(other._same)
         count = other.negatives
+        self._complete = min(self._complete, other._complete)
         for values in other._different:
             self._keep(values, 0)
         self.negatives += count
@@ -133,16 +135,15 @@ class VerificationScores:
         same, different = np.concatenate([[], *self._same]), np.concatenate([[], *self._different])
         if len(different) < self.negatives:
             raise InputError(
-                f"only the {len(different)} largest of {self.negatives} negatives were kept; this measure needs all: "
+                f"only the {self._complete} largest of {self.negatives} negatives were kept; this measure needs all: "
                 "leave largest_negatives out"
             )
         return np.concatenate([same, different]), np.arange(len(same) + len(different)) < len(same)
 
     def tar_at_far(self, far: float) -> TarAtFar:
         """As :func:`tar_at_far`; raises InputError also when too few negatives were kept."""
-        return _tar_at_far(
-            np.concatenate([[], *self._same]), np.concatenate([[], *self._different]), self.negatives, far
-        )
+        same, different = np.concatenate([[], *self._same]), np.concatenate([[], *self._different])
+        return _tar_at_far(same, different, self.negatives, far, self._complete)
 
     def _keep(self, values: Float64Array, count: int) -> None:
         self._different.append(values)
@@ -152,6 +153,7 @@ class VerificationScores:
             held = np.concatenate(self._different)
             self._different = [np.partition(held, len(held) - self._limit)[-self._limit :]]
             self._held = self._limit
+            self._complete = min(self._complete, self._limit)
 
 
 def roc(scores: Any, same: Any) -> Roc:
@@ -247,7 +249,9 @@ def _most_accurate(positive: Float64Array, negative: Float64Array) -> float:
     return midpoint(low, high) if math.isfinite(low) and math.isfinite(high) else low
 
 
-def _tar_at_far(positive: Float64Array, kept: Float64Array, negatives: int, far: float) -> TarAtFar:
+def _tar_at_far(
+    positive: Float64Array, kept: Float64Array, negatives: int, far: float, complete: float = math.inf
+) -> TarAtFar:
     if not 0 < far < 1:
         raise InputError(f"far is a share between 0 and 1, got {far}")
     if not len(positive) or not negatives:
@@ -259,8 +263,8 @@ def _tar_at_far(positive: Float64Array, kept: Float64Array, negatives: int, far:
             f"{math.ceil(1 / Fraction(repr(float(far))))} or more, or ask for a larger FAR"
         )
     rank = math.ceil(wanted)
-    if rank > len(kept):
-        raise InputError(f"a FAR of {far:g} needs the {rank} largest negatives, {len(kept)} were kept: keep more")
+    if rank > complete:
+        raise InputError(f"a FAR of {far:g} needs the {rank} largest negatives, {complete} were kept: keep more")
     threshold = np.partition(kept, len(kept) - rank)[len(kept) - rank]
     accepted = np.count_nonzero(kept > threshold) / negatives
     return TarAtFar(float(np.mean(positive > threshold)), float(threshold), float(accepted))
