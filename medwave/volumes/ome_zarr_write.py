@@ -112,7 +112,7 @@ def create_ome_zarr(
             when left out. Shards need NGFF 0.5, and blocks that share one may not be written at the same time.
         spacing_um: voxel size along z, y, x, or None when unknown.
         offset_voxels: where voxel 0 lies along z, y, x, in voxels; an image made from a coarser level of another has
-            the :attr:`medwave.volumes.LazyVolume.offset_voxels` of that level, and then lies on the other.
+            the ``offset_voxels`` of :class:`medwave.volumes.LazyVolume` of that level, and then lies on the other.
         levels: how many resolutions at most; one chunk that holds the whole volume is the last in any case.
         version: NGFF "0.4" (zarr v2, which most viewers read) or "0.5" (zarr v3).
         overwrite: replace an OME-Zarr that is there.
