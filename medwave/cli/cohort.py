@@ -23,8 +23,9 @@ def batch(
         Path,
         typer.Argument(
             metavar="PAIRS.csv|FOLDER|BIDS_DIR",
-            help="Table with columns fixed and moving (fixed_labels, moving_labels, masks, lesions, init, "
-            "fixed_channel_1, moving_channel_1, ... and name are free), folder of images or of pairs, or BIDS dataset.",
+            help="Table with columns fixed and moving (free are name, fixed_labels, moving_labels, mask_fixed, "
+            "mask_moving, lesion_fixed, lesion_moving, landmarks_fixed, landmarks_moving, init, fixed_channel_1, "
+            "moving_channel_1, ...), folder of images or of pairs, or BIDS dataset.",
         ),
     ],
     output: OUTPUT,
