@@ -108,7 +108,7 @@ def fingerprint(path: StrPath) -> dict[str, str]:
             digest.update(sha256(file).encode())
         return {"sha256": digest.hexdigest(), "of": "digests of the header and its data files"}
     for name, size, changed in _listing(root):
-        digest.update(f"{name}\0{size}\0{changed}\n".encode())
+        digest.update(f"{name}\0{size}\0{changed}\n".encode("utf-8", "surrogateescape"))
     return {"sha256": digest.hexdigest(), "of": "names, sizes and times of change"}
 
 

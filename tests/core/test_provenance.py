@@ -1,6 +1,7 @@
 """What a run says about itself: the cost of its stages, its versions, the hashes of its inputs."""
 
 import hashlib
+import os
 import subprocess
 import sys
 import time
@@ -126,3 +127,12 @@ def test_other_files_count_by_their_own_bytes(tmp_path, name, content):
     (tmp_path / "other.raw").write_bytes(b"values")
     (tmp_path / name).write_bytes(content)
     assert fingerprint(tmp_path / name) == {"sha256": hashlib.sha256(content).hexdigest(), "of": "content"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems take no names that are not UTF-8")
+def test_folders_may_hold_names_that_are_not_utf_8(tmp_path):
+    (tmp_path / os.fsdecode(b"M\xfcller.tif")).write_bytes(b"1")
+    first = fingerprint(tmp_path)
+    assert first == fingerprint(tmp_path)
+    (tmp_path / os.fsdecode(b"M\xfcller.tif")).rename(tmp_path / "Mueller.tif")
+    assert fingerprint(tmp_path) != first
