@@ -146,7 +146,7 @@ class ImageChain:
         if pixelwise:
             data["label"] = torch.from_numpy(np.ascontiguousarray(label)).float()[None]
         if self.kind != "none":
-            key = (*data, *image.shape[:2])
+            key = (*data, *(image.shape[:2] if self.size is None or self.kind == "crop" else ()))
             if key not in self._made:
                 self._made[key] = self._chain(tuple(data), image.shape[:2])
             chain = self._made[key]

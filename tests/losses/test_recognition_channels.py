@@ -270,3 +270,16 @@ def test_wrong_options_are_refused(channels, options):
         ECLoss(CosFaceLoss(3, 5), channels, **options)
     with pytest.raises(GeometryError, match="the maps are"):
         build()(*face(2), torch.zeros(2, 5, N, N))
+
+
+@pytest.mark.parametrize("variant", ["template", "mi"])
+def test_an_empty_batch_costs_nothing(variant):
+    loss = ECLoss(CosFaceLoss(3, 5), 4, groups=2, variant=variant, weight=1.0)
+    loss.set_progress(1.0)
+    maps = torch.zeros(0, 4, 6, 6, requires_grad=True)
+    empty = loss(torch.zeros(0, 5), torch.zeros(0, dtype=torch.int64), maps)
+    empty.total.backward()
+    assert float(empty.total.detach()) == 0
+    full = loss(torch.randn(2, 5), torch.tensor([0, 1]), torch.rand(2, 4, 6, 6))
+    assert empty.parts.keys() == full.parts.keys()
+    assert torch.isfinite(full.total)

@@ -116,7 +116,10 @@ class ECLoss(RecognitionLoss):
                 descriptors = descriptors if descriptors is None else gather_batch(descriptors)
             parts = self.face._parts(features, labels, samples)
             weight = self.weight * min(1.0, float(self.progress[0] / self.progress[1]) / self.ramp)
-            explained = self._information(maps) if self.variant == "mi" else self._templates(maps, descriptors)
+            if not len(maps):
+                explained = dict.fromkeys(("information",) if self.variant == "mi" else WEIGHTS, maps.sum())
+            else:
+                explained = self._information(maps) if self.variant == "mi" else self._templates(maps, descriptors)
             return added(parts | {name: weight * value for name, value in explained.items()})
 
     def set_progress(self, epoch: float, epochs: float = 1.0) -> None:
