@@ -68,7 +68,7 @@ def batch(
     ):
         outcomes = register_cohort(
             items, output, weights=weights, options=options, space=bids_space, command_line=command_line(),
-            bids_source=source if source.is_dir() and is_bids(source) else None,
+            source=source, bids_source=source if source.is_dir() and is_bids(source) else None,
             on_outcome=on_outcome, workers=workers,
         )  # fmt: skip
     tell = wants_table([summary_values(outcome) for outcome in outcomes], json)
@@ -111,7 +111,7 @@ def propagate_labels(
     found = atlases_of(atlases)
     with resumable(), item_progress(_result) as on_outcome:
         labels = propagate_labels(
-            target, found, output, options=options, command_line=command_line(), on_outcome=on_outcome
+            target, found, output, source=atlases, options=options, command_line=command_line(), on_outcome=on_outcome
         )  # fmt: skip
     typer.echo(f"labels: {labels}")
     typer.echo(f"agreement: {output / AGREEMENT}")

@@ -22,7 +22,8 @@ from medwave import __version__
 from medwave.core.errors import InputError
 from medwave.core.files import atomic_path, write_json, write_text
 
-DESCRIPTION = "dataset_description.json"
+DESCRIPTION, IGNORED = "dataset_description.json", ".bidsignore"
+OWN_FILES = DESCRIPTION, IGNORED
 VERSION = "1.10.0"
 _ENTITY = re.compile(r"([a-z]+)-([A-Za-z0-9+]+)")
 _LAST = ("space", "from", "to", "mode", "desc")  # entities of derivatives stand after those of the source
@@ -94,7 +95,7 @@ def write_dataset(folder: Path, *, source: Path, command_line: str) -> None:
         "GeneratedBy": [{"Name": "medwave", "Version": __version__, "Description": command_line}],
         "SourceDatasets": [{"URL": source.resolve().as_uri()}],
     })  # fmt: skip
-    write_text(folder / ".bidsignore", "runs/\nindex.html\nfailed.csv\nsummary.csv\n")
+    write_text(folder / IGNORED, "runs/\nindex.html\nfailed.csv\nsummary.csv\n")
 
 
 def check_label(label: str) -> None:

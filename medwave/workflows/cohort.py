@@ -22,12 +22,12 @@ from medwave.core.memory import freed_memory_kept
 from medwave.core.provenance import check_unchanged, seen
 from medwave.scale import Workers
 from medwave.workflows.batch import FAILED, BatchProgress, Outcome, run_items, threads_each, write_table
-from medwave.workflows.bids import check_label, link_results, write_dataset
+from medwave.workflows.bids import OWN_FILES, check_label, link_results, write_dataset
 from medwave.workflows.cohort_index import SUMMARY_COLUMNS, cohort_rows, summary_row
 from medwave.workflows.cohort_items import CHANNELS, SIDES, PairItem, stem
 from medwave.workflows.options import RegisterOptions
 from medwave.workflows.options_cohort import CohortOptions
-from medwave.workflows.run_folder import MARK, result_folder
+from medwave.workflows.run_folder import MARK, result_folder, run_files, spare_inputs
 
 RUNS, INDEX, SUMMARY, FAILURES = "runs", "index.html", "summary.csv", "failed.csv"
 PREVIEW = "preview.jpg"
@@ -99,6 +99,7 @@ def register_cohort(
     *,
     weights: StrPath | None = None,
     options: CohortOptions | None = None,
+    source: StrPath | None = None,
     bids_source: StrPath | None = None,
     space: str | None = None,
     command_line: str = "",
@@ -112,6 +113,7 @@ def register_cohort(
         output: the folder; made when absent.
         weights, command_line: as for :func:`medwave.register`.
         options: of each registration, and how many run at a time.
+        source: the table, if any, that the items come from; like images it is not replaced.
         bids_source: the dataset the items come from: the folder becomes a derivative of it.
         space: label of the template in names of BIDS; letters and digits of its file name when left out.
         on_outcome: as for :func:`medwave.workflows.batch.run_items`.
@@ -121,7 +123,8 @@ def register_cohort(
     Raises:
         MissingFileError: when there are no such weights.
         InputError: when a name of BIDS cannot have the label of the template.
-        OutputError: when the folder or a table cannot be written, or another run works in the folder.
+        OutputError: when the folder or a table cannot be written, a result would replace an input, or another run
+            works in the folder.
     """
     options = options or CohortOptions()
     if bids_source is not None:
@@ -140,6 +143,7 @@ def register_cohort(
         needs = [registration_bytes(item) for item in items]
         weights = None if weights is None else Path(weights).absolute()
     with result_folder(output, RUNS) as folder, only_run_in(folder):
+        _spare_inputs(folder, items, [path for path in (weights, source) if path is not None], bids_source)
         sweep_partial(folder)
         work = Registrations(folder.absolute() / RUNS, each, weights, command_line)
         outcomes = run_items(
@@ -151,6 +155,16 @@ def register_cohort(
                 _link(folder, outcome, space)
         _write_overview(folder, outcomes, options, command_line)
     return outcomes
+
+
+def _spare_inputs(
+    folder: Path, items: Sequence[PairItem], others: Sequence[StrPath], bids_source: StrPath | None
+) -> None:
+    """Refuse a folder in which a result would replace what the cohort is made from."""
+    targets = [folder / name for name in (INDEX, SUMMARY, FAILURES, *(() if bids_source is None else OWN_FILES))]
+    runs = [file for item in items for file in run_files(folder / RUNS / item.name)]
+    described = [] if bids_source is None else [Path(bids_source) / name for name in OWN_FILES]
+    spare_inputs([*targets, *runs], [*described, *others, *(path for item in items for path in item.files.values())])
 
 
 def everywhere(item: PairItem) -> PairItem:

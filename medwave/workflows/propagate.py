@@ -25,7 +25,7 @@ from medwave.workflows.batch import FAILED, BatchProgress, Outcome, own_names
 from medwave.workflows.cohort import RUNS, register_cohort
 from medwave.workflows.cohort_items import PairItem, Subject, cohort_subjects
 from medwave.workflows.options_cohort import PropagateOptions
-from medwave.workflows.run_folder import FILES, MARK, result_folder
+from medwave.workflows.run_folder import FILES, MARK, result_folder, spare_inputs
 
 LABELS, AGREEMENT = "labels.nii.gz", "agreement.nii.gz"
 _ROLES = {"image": "moving", "labels": "moving_labels"}
@@ -51,6 +51,7 @@ def propagate_labels(
     atlases: Sequence[Subject],
     output: StrPath,
     *,
+    source: StrPath | None = None,
     options: PropagateOptions | None = None,
     command_line: str = "",
     on_outcome: Callable[[Outcome[PairItem], BatchProgress], None] | None = None,
@@ -61,6 +62,7 @@ def propagate_labels(
         target: image to label.
         atlases: images with label maps, such as :func:`atlases_of` gives; a name that comes again gets a number.
         output: folder for the results; made when absent.
+        source: the table, if any, that the atlases come from; like images it is not replaced.
         options: of the registrations and of the fusion.
         command_line: the command that repeats the run.
         on_outcome: as for :func:`medwave.workflows.batch.run_items`.
@@ -70,6 +72,7 @@ def propagate_labels(
 
     Raises:
         InputError: when there is no atlas, or one could not be registered, or changed meanwhile.
+        OutputError: when a result would replace the target, an atlas or the table.
     """
     options, clock = options or PropagateOptions(), StageClock()
     if not atlases:
@@ -78,10 +81,12 @@ def propagate_labels(
     items = [_item(Path(target), atlas, name) for atlas, name in zip(atlases, names, strict=True)]
     inputs = seen(_inputs(Path(target), items))
     with result_folder(output) as folder, limited_threads(options.threads):
+        given = [path for item in items for path in item.files.values()]
+        spare_inputs((folder / name for name in (LABELS, AGREEMENT, MARK)), given)
         (folder / MARK).unlink(missing_ok=True)
         with clock.stage("register"):
             outcomes = register_cohort(
-                items, folder, options=options.cohort, command_line=command_line, on_outcome=on_outcome
+                items, folder, source=source, options=options.cohort, command_line=command_line, on_outcome=on_outcome
             )  # fmt: skip
         failed = [outcome for outcome in outcomes if outcome.status == FAILED]
         if failed:

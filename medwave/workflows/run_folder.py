@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -83,19 +83,37 @@ def keep_inputs(folder: Path, inputs: Collection[StrPath]) -> None:
     Raises:
         OutputError: naming the input.
     """
-    for target in _results(folder):
-        for path in inputs:
-            if Path(path).exists() and target.samefile(path):
-                raise OutputError(f"{path}: a result would replace this input; choose another output folder")
+    spare_inputs(run_files(folder), inputs)
+
+
+def spare_inputs(targets: Iterable[Path], inputs: Iterable[StrPath]) -> None:
+    """Refuse to write to files of which one is an input.
+
+    Raises:
+        OutputError: naming the input.
+    """
+    given = {identity: path for path in inputs if (identity := _identity(path))}
+    for target in targets:
+        if (path := given.get(_identity(target))) is not None:
+            raise OutputError(f"{path}: a result would replace this input; choose another output folder")
+
+
+def _identity(path: StrPath) -> tuple[int, int] | None:
+    """What tells a file from any other, under whatever name; None when it is not there."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def files_behind(*sources: Any) -> list[Path]:
     """The files that sources stand for: of the folder of a run its results, of what is in memory none."""
     paths = [Path(source) for source in sources if isinstance(source, str | os.PathLike)]
-    return [file for path in paths for file in (_results(path) if path.is_dir() else [path])]
+    return [file for path in paths for file in (run_files(path) if path.is_dir() else [path])]
 
 
-def _results(folder: Path) -> list[Path]:
+def run_files(folder: Path) -> list[Path]:
     """The files of a run that are there."""
     named = [folder / name for name in (MARK, *(name for name, _ in FILES.values()))]
     return [path for path in (*named, *folder.glob(channel_name("[0-9]*"))) if path.exists()]

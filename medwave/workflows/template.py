@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from medwave import __version__
-from medwave.core.errors import InputError, MedwaveError, OutputError
+from medwave.core.errors import InputError, MedwaveError
 from medwave.core.files import StrPath, json_text, sweep_partial, write_json
 from medwave.core.geometry import Volume
 from medwave.core.locks import only_run_in
@@ -33,7 +33,7 @@ from medwave.volumes import FieldStep, read_field, read_volume, write_field, wri
 from medwave.workflows.batch import FAILED, BatchProgress, Outcome, run_items, threads_each, write_table
 from medwave.workflows.options import RegisterOptions
 from medwave.workflows.options_cohort import TemplateOptions
-from medwave.workflows.run_folder import MARK, result_folder
+from medwave.workflows.run_folder import MARK, result_folder, spare_inputs
 from medwave.workflows.template_average import Average, Moved, average, shape_update
 from medwave.workflows.template_images import TemplateImage, first_reference, images_of, look_at, template_grid
 
@@ -145,14 +145,15 @@ def build_template(
 
     Raises:
         InputError: when fewer than two images can be used.
-        OutputError: when the folder cannot be written, or another run works in it.
+        OutputError: when the folder cannot be written, a result would replace an image or a table, or another run
+            works in the folder.
     """
     options = replace(options or TemplateOptions(), **changes)
     paths = images_of(images, suffix=suffix)
     with result_folder(output, STEPS) as folder, only_run_in(folder):
+        spare_inputs((folder / name for name in (TEMPLATE, INDEX, FAILURES, MARK)), [*paths, *images])
         sweep_partial(folder)
         (folder / MARK).unlink(missing_ok=True)
-        _spare_inputs(folder, paths)
         good, failed = look_at(paths)
         _enough(good, failed)
         records: list[Record] = []
@@ -259,13 +260,6 @@ def _read_record(path: Path, asked: Any) -> Record | None:
 
 def _lost(images: Sequence[TemplateImage], record: Record) -> list[TemplateImage]:
     return [image for image in images if image.name in record["failed"]]
-
-
-def _spare_inputs(folder: Path, paths: Sequence[Path]) -> None:
-    target = folder / TEMPLATE
-    for path in paths:
-        if target.exists() and path.exists() and target.samefile(path):
-            raise OutputError(f"{path}: the template would replace this input; choose another output folder")
 
 
 def _enough(images: Sequence[TemplateImage], failed: Mapping[str, Any]) -> None:

@@ -64,6 +64,26 @@ def test_unusable_questions_are_errors_of_one_line(medwave, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "table", "columns"),
+    [
+        (("batch",), "summary.csv", "fixed,moving"), (("template",), "failed.csv", "image,second"),
+        (("propagate-labels", "fixed.nii.gz"), "summary.csv", "image,labels"),
+    ],
+)  # fmt: skip
+def test_the_table_is_not_replaced(medwave, tmp_path, monkeypatch, words, table, columns):
+    write_pair(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    row = "fixed.nii.gz,fixed_labels.nii.gz\n"
+    (tmp_path / table).write_text(f"{columns}\n{row}moving.nii.gz,moving_labels.nii.gz\n")
+    failed = medwave(*words, table, "-o", ".", *QUICK)
+    assert failed.code == 2
+    assert failed.errors == [
+        f"medwave: error: {table}: a result would replace this input; choose another output folder"
+    ]
+    assert (tmp_path / table).read_text().startswith(columns)
+
+
 @pytest.mark.parametrize("words", [("template", "x"), ("propagate-labels", "x", "y")])
 def test_options_of_landmarks_are_for_commands_that_take_landmarks(medwave, words):
     failed = medwave(*words, "-o", "out", "--landmark-reach", "5")

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -122,6 +123,20 @@ def test_two_runs_do_not_share_a_folder(tmp_path):
     assert not list((tmp_path / "out").glob(".*"))
 
 
+def test_no_input_is_replaced(tmp_path):
+    folder = write_cohort(tmp_path, 2)
+    items = cohort_pairs(folder / "pairs.csv")
+    table = (folder / "pairs.csv").rename(folder / "summary.csv")
+    before = table.read_bytes()
+    with pytest.raises(OutputError, match=r"summary\.csv: a result would replace this input; choose another output"):
+        register_cohort(items, folder, source=table, options=QUICK)
+    assert table.read_bytes() == before
+    register_cohort(items[:1], folder / "out", options=QUICK)
+    chained = [replace(items[0], files={**items[0].files, "moving": folder / "out/runs/b1_to_b0/warped.nii.gz"})]
+    with pytest.raises(OutputError, match=r"warped\.nii\.gz: a result would replace this input"):
+        register_cohort(chained, folder / "out", options=QUICK)
+
+
 def test_further_channels_come_from_the_table(tmp_path):
     folder = write_cohort(tmp_path, 2)
     table = folder / "channels.csv"
@@ -171,6 +186,15 @@ def write_bids(source, count):
         write_volume(folder / f"sub-0{number}_T1w.nii.gz", ball(number))
     (source / "dataset_description.json").write_text('{"Name": "balls", "BIDSVersion": "1.8.0"}')
     return source
+
+
+def test_a_bids_dataset_is_not_described_anew(tmp_path):
+    source = write_bids(tmp_path / "raw", 1)
+    before = {path: path.read_bytes() for path in source.rglob("*") if path.is_file()}
+    items = cohort_pairs(source, template=source / "sub-01/anat/sub-01_T1w.nii.gz")
+    with pytest.raises(OutputError, match=r"dataset_description\.json: a result would replace this input"):
+        register_cohort(items, source, options=QUICK, bids_source=source, space="Ball")
+    assert {path: path.read_bytes() for path in source.rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.parametrize(("name", "space"), [("t.nii.gz", "MNI152_2mm"), ("_.nii.gz", None)])

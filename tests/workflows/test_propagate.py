@@ -7,7 +7,7 @@ import numpy as np
 import phantom
 import pytest
 
-from medwave.core.errors import InputError
+from medwave.core.errors import InputError, OutputError
 from medwave.core.geometry import Grid, Volume
 from medwave.metrics import dice
 from medwave.volumes import read_labels, read_volume, write_volume
@@ -81,6 +81,19 @@ def test_atlases_of_one_name_have_runs_of_their_own(folder, tmp_path):
     assert sorted(path.name for path in (tmp_path / "out/runs").iterdir()) == ["t1", "t1-2"]
     inputs = json.loads((tmp_path / "out/run.json").read_text())["inputs"]
     assert inputs["t1-2 image"]["path"] == str(tmp_path / "at2/t1.nii.gz")
+
+
+@pytest.mark.parametrize("name", ["labels.nii.gz", "agreement.nii.gz"])
+def test_no_label_map_of_an_atlas_is_replaced(folder, tmp_path, name):
+    manual = tmp_path / name
+    manual.write_bytes((folder / "atlases/head_labels.nii.gz").read_bytes())
+    table = tmp_path / "atlases.csv"
+    table.write_text(f"image,labels\n{folder}/atlases/head.nii.gz,{name}\n")
+    before = manual.read_bytes()
+    with pytest.raises(OutputError, match=f"{name}: a result would replace this input; choose another output folder"):
+        propagate_labels(folder / "target.nii.gz", atlases_of(table), tmp_path, options=QUICK)
+    assert manual.read_bytes() == before
+    assert not (tmp_path / "runs").exists()
 
 
 def test_images_without_labels_are_no_atlases(folder, tmp_path):
