@@ -1,9 +1,10 @@
 """Register a cohort: a folder per pair, a page over all of them, a list of those that failed.
 
 ``DIR/runs/NAME`` is what ``medwave register`` writes, with ``preview.jpg`` beside it. Repeated, the job passes over
-the runs that are complete and were asked the same: their ``run.json``, written last, holds hashes of the inputs and the
-options (but for the number of threads, which changes no result). ``index.html``, ``summary.csv`` and, when something
-failed, ``failed.csv`` are written at the end. A cohort from a BIDS dataset is itself one, a derivative.
+the runs that are complete and were asked the same: their ``run.json``, written last, holds hashes of the inputs, the
+names of the results and the options (but for the number of threads, which changes no result). ``index.html``,
+``summary.csv`` and, when something failed, ``failed.csv`` are written at the end. A cohort from a BIDS dataset is
+itself one, a derivative.
 """
 
 from __future__ import annotations
@@ -49,11 +50,12 @@ def register_arguments(files: Mapping[str, StrPath]) -> dict[str, Any]:
 
 
 def complete_run(folder: Path, files: Mapping[str, StrPath], options: RegisterOptions) -> dict[str, Any] | None:
-    """The record of a complete run that was asked the same, or None."""
+    """The record of a run that was asked the same and whose files are all there, or None."""
     try:
         run = json.loads((folder / MARK).read_text(encoding="utf-8"))
-        return run if run["request"] == pair_request(seen(files), options) else None
-    except (OSError, ValueError, KeyError, TypeError, MedwaveError):
+        there = all((folder / name).is_file() for name in (*run["files"].values(), "report.html", PREVIEW))
+        return run if there and run["request"] == pair_request(seen(files), options) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, MedwaveError):
         return None
 
 

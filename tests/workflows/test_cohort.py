@@ -107,6 +107,16 @@ def test_an_image_that_is_replaced_meanwhile_is_registered_again(tmp_path, monke
     assert statuses(register_cohort(items, tmp_path / "out", options=QUICK)) == [DONE, BEFORE]
 
 
+@pytest.mark.parametrize("name", ["warped.nii.gz", "transform/composite.h5", "preview.jpg"])
+def test_a_run_that_lost_a_file_is_made_again(tmp_path, name):
+    items = cohort_pairs(write_cohort(tmp_path, 2) / "pairs.csv")
+    register_cohort(items, tmp_path / "out", options=QUICK)
+    lost = tmp_path / "out/runs/b1_to_b0" / name
+    lost.unlink()
+    assert statuses(register_cohort(items, tmp_path / "out", options=QUICK)) == [DONE, BEFORE]
+    assert lost.is_file()
+
+
 def test_two_runs_do_not_share_a_folder(tmp_path):
     folder = write_cohort(tmp_path, 2)
     items = cohort_pairs(folder / "pairs.csv")
