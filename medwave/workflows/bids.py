@@ -108,6 +108,21 @@ def check_label(label: str) -> None:
         raise InputError(f"the label of a space in BIDS has letters and digits only, got {label!r}; give --bids-space")
 
 
+def result_names(fixed: BidsName | None, moving: BidsName, target: str) -> dict[str, str]:
+    """Result of a run -> its path in a derivative dataset; arguments are those of :func:`link_results`."""
+    here = moving.suffix if fixed is None else moving.label
+    there = {"from": here, "to": target, "mode": "image"}
+    back = {"from": target, "to": here, "mode": "image"}
+    names = {
+        "warped.nii.gz": moving.file(moving.suffix, ".nii.gz", space=target, desc="warped"),
+        "warped_labels.nii.gz": moving.file("dseg", ".nii.gz", space=target, desc="warped"),
+        "jacobian.nii.gz": moving.file("jacobian", ".nii.gz", space=target),
+        "transform/composite.h5": moving.file("xfm", ".h5", **there),
+        "transform/inverse_composite.h5": moving.file("xfm", ".h5", **back),
+    }
+    return {result: f"{moving.folder}/{name}" for result, name in names.items()}
+
+
 def link_results(
     folder: Path, run: Path | None, fixed: BidsName | None, moving: BidsName, target: str, sources: Mapping[str, str]
 ) -> list[Path]:
@@ -121,28 +136,18 @@ def link_results(
         target: label of the template, or of the fixed image, that :func:`check_label` takes.
         sources: ``"fixed"`` and ``"moving"`` -> path of the image, for the sidecars.
     """
-    here = moving.suffix if fixed is None else moving.label
-    place = folder / moving.folder
-    there = {"from": here, "to": target, "mode": "image"}
-    back = {"from": target, "to": here, "mode": "image"}
-    plan = {
-        "warped.nii.gz": moving.file(moving.suffix, ".nii.gz", space=target, desc="warped"),
-        "warped_labels.nii.gz": moving.file("dseg", ".nii.gz", space=target, desc="warped"),
-        "jacobian.nii.gz": moving.file("jacobian", ".nii.gz", space=target),
-        "transform/composite.h5": moving.file("xfm", ".h5", **there),
-        "transform/inverse_composite.h5": moving.file("xfm", ".h5", **back),
-    }
     made = []
-    for name, wanted in plan.items():
-        side = place / f"{wanted.split('.')[0]}.json"
+    for name, wanted in result_names(fixed, moving, target).items():
+        place = folder / wanted
+        side = place.with_name(f"{place.name.split('.')[0]}.json")
         if run is None or not (run / name).is_file():
-            for old in (place / wanted, side):
+            for old in (place, side):
                 old.unlink(missing_ok=True)
             continue
-        place.mkdir(parents=True, exist_ok=True)
-        _link(run / name, place / wanted)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        _link(run / name, place)
         write_json(side, _sidecar(name, target, sources))
-        made += [place / wanted, side]
+        made += [place, side]
     return made
 
 

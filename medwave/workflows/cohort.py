@@ -16,14 +16,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from medwave.core.errors import MedwaveError
+from medwave.core.errors import InputError, MedwaveError
 from medwave.core.files import StrPath, json_text, sweep_partial
 from medwave.core.locks import only_run_in
 from medwave.core.memory import freed_memory_kept
 from medwave.core.provenance import check_unchanged, seen
 from medwave.scale import Workers
 from medwave.workflows.batch import FAILED, BatchProgress, Outcome, run_items, threads_each, write_table
-from medwave.workflows.bids import OWN_FILES, check_label, link_results, write_dataset
+from medwave.workflows.bids import OWN_FILES, check_label, link_results, result_names, write_dataset
 from medwave.workflows.cohort_index import SUMMARY_COLUMNS, cohort_rows, summary_row
 from medwave.workflows.cohort_items import CHANNELS, SIDES, PairItem, stem
 from medwave.workflows.options import RegisterOptions
@@ -124,14 +124,13 @@ def register_cohort(
 
     Raises:
         MissingFileError: when there are no such weights.
-        InputError: when a name of BIDS cannot have the label of the template.
+        InputError: when a name of BIDS cannot have the label of the template, or two results would have one name.
         OutputError: when the folder or a table cannot be written, a result would replace an input, or another run
             works in the folder.
     """
     options = options or CohortOptions()
     if bids_source is not None:
-        for item in items:
-            check_label(_label(item, space))
+        _check_names(items, space)
     if weights is not None:
         from medwave.models.weights import weight_file  # torch takes a second to import
 
@@ -195,6 +194,20 @@ def _link(folder: Path, outcome: Outcome[PairItem], space: str | None) -> None:
     sources = {role: str(item.files[role]) for role in ("fixed", "moving")}
     run = None if outcome.status == FAILED else folder / RUNS / item.name
     link_results(folder, run, fixed, moving, _label(item, space), sources)
+
+
+def _check_names(items: Sequence[PairItem], space: str | None) -> None:
+    """Refuse a label that names of BIDS cannot have, and images whose results would get the same name."""
+    owners: dict[str, PairItem] = {}
+    for item in items:
+        label = _label(item, space)
+        check_label(label)
+        for name in () if item.bids is None else result_names(*item.bids, label).values():
+            if (other := owners.setdefault(name, item)) is not item:
+                raise InputError(
+                    f"{other.files['moving']} and {item.files['moving']}: results of both would be called {name}; name "
+                    "pairs in a table (columns fixed and moving), whose results stay in folders of their own"
+                )
 
 
 def _label(item: PairItem, space: str | None) -> str:

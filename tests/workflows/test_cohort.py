@@ -217,6 +217,25 @@ def test_a_label_that_bids_does_not_know_is_refused_before_the_work(tmp_path, na
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("sub-01_desc-preproc_T1w.nii.gz", "sub-01_space-MNI152NLin2009cAsym_desc-preproc_T1w.nii.gz"),
+        ("sub-01_T1w.nii", "sub-01_T1w.nii.gz"),
+    ],
+)
+def test_images_whose_results_would_have_one_name_are_refused(tmp_path, names):
+    source = write_bids(tmp_path / "raw", 2)
+    (source / "sub-01/anat/sub-01_T1w.nii.gz").unlink()
+    for number, name in enumerate(names):
+        write_volume(source / "sub-01/anat" / name, ball(number))
+    items = cohort_pairs(source, template=source / "sub-02/anat/sub-02_T1w.nii.gz")
+    said = rf"{names[0]} and .*{names[1]}: results of both would be called sub-01/anat/\S+; name pairs in a table"
+    with pytest.raises(InputError, match=said):
+        register_cohort(items, tmp_path / "out", options=QUICK, bids_source=source, space="Ball")
+    assert not (tmp_path / "out").exists()
+
+
 def test_images_of_a_dataset_have_labels_of_their_own(tmp_path):
     source = write_bids(tmp_path / "raw", 3)
     items = cohort_pairs(source, all_pairs=True)
