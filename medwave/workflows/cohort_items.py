@@ -1,11 +1,11 @@
 """Which registrations a cohort asks for: from a table, a folder or a BIDS dataset.
 
-A table of pairs has the columns ``fixed`` and ``moving`` and, where wanted, ``name`` and any further input of
-``medwave register`` (:data:`ROLES`, :data:`CHANNELS`); its paths are relative to it. In a folder each subfolder that
-holds files named ``fixed`` and ``moving`` is a pair, and its other files go by their role; images that lie in the
-folder itself are registered to a template or to each other. A file ``X_labels``, ``X_seg`` or ``X_dseg`` is the label
-map of the image ``X``, or of the one image whose name begins with ``X_``. In a BIDS dataset the images of one suffix
-are taken.
+A table of pairs has the columns ``fixed`` and ``moving`` and, where wanted, ``name`` and any further input of ``medwave
+register`` (:data:`ROLES`, :data:`CHANNELS`); its paths are relative to it. In a folder each subfolder that holds a file
+named ``fixed`` or ``moving`` is a pair, which fails when it lacks one of them, and its other files go by their role;
+images that lie in the folder itself are registered to a template or to each other. A file ``X_labels``, ``X_seg`` or
+``X_dseg`` is the label map of the image ``X``, or of the one image whose name begins with ``X_``. In a BIDS dataset the
+images of one suffix are taken.
 """
 
 from __future__ import annotations
@@ -153,9 +153,11 @@ def _pair_in(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         return {}
     roles = (*ROLES, *CHANNELS)
-    files = {stem(file): file for file in sorted(folder.iterdir()) if stem(file) in roles and file.is_file()}
+    files = {stem(file): file for file in sorted(folder.iterdir()) if stem(file) in roles and _is_file(file)}
     _check_channels(str(folder), files)
-    return files if {"fixed", "moving"} <= files.keys() else {}
+    if not files.keys() & set(SIDES):
+        return {}
+    return {side: folder / f"{side}.nii.gz" for side in SIDES} | files  # one that is missing fails by this name
 
 
 def _check_channels(where: str, files: Mapping[str, Path]) -> None:
@@ -181,8 +183,13 @@ def _between(fixed: Subject, moving: Subject) -> PairItem:
     return PairItem(f"{moving.name}_to_{fixed.name}", files, bids)
 
 
+def _is_file(path: Path) -> bool:
+    """Whether it is a file, or a link to one that is not there, such as content not fetched: that fails by its name."""
+    return path.is_file() or (path.is_symlink() and not path.exists())
+
+
 def _is_image(path: Path) -> bool:
-    return path.is_file() and not path.name.startswith(".") and path.name.lower().endswith(ENDINGS)
+    return _is_file(path) and not path.name.startswith(".") and path.name.lower().endswith(ENDINGS)
 
 
 def _is_labels(path: Path) -> bool:
@@ -203,4 +210,4 @@ def _labels_of(images: Sequence[Path], maps: Sequence[Path]) -> dict[Path, Path]
 def _beside(image: Path, name: BidsName) -> Path | None:
     """The segmentation with the same entities in the same folder."""
     path = image.with_name(name.file("dseg", ".nii.gz"))
-    return path if path.is_file() else None
+    return path if _is_file(path) else None

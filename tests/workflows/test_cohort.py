@@ -117,6 +117,17 @@ def test_a_run_that_lost_a_file_is_made_again(tmp_path, name):
     assert lost.is_file()
 
 
+def test_a_pair_that_lacks_a_side_or_its_content_fails_by_name(tmp_path):
+    for name in ("half", "link"):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        write_volume(tmp_path / "in" / name / "moving.nii.gz", ball(0))
+    (tmp_path / "in/link/fixed.nii.gz").symlink_to("absent")
+    half, link = register_cohort(cohort_pairs(tmp_path / "in"), tmp_path / "out", options=QUICK)
+    assert (half.status, link.status) == (FAILED, FAILED)
+    assert "half/fixed.nii.gz: no such file" in half.error
+    assert "link/fixed.nii.gz: no such file" in link.error
+
+
 def test_two_runs_do_not_share_a_folder(tmp_path):
     folder = write_cohort(tmp_path, 2)
     items = cohort_pairs(folder / "pairs.csv")

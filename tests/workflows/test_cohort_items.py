@@ -74,9 +74,22 @@ def test_a_folder_must_say_what_goes_where(tmp_path):
 
 def test_subfolders_with_a_pair_each(tmp_path):
     files(tmp_path, "x/fixed.nii.gz", "x/moving.mha", "x/lesion_fixed.nii", "x/notes.txt", "y/moving.nii", "z.txt")
-    (item,) = cohort_pairs(tmp_path)
+    item, half = cohort_pairs(tmp_path)
     assert item.name == "x"
     assert set(item.files) == {"fixed", "moving", "lesion_fixed"}
+    assert half.files == {"fixed": tmp_path / "y/fixed.nii.gz", "moving": tmp_path / "y/moving.nii"}
+
+
+def test_links_to_content_that_was_not_fetched_are_images(tmp_path):
+    files(tmp_path, "a.nii.gz", "pair/fixed.nii.gz", "bids/dataset_description.json", "bids/sub-1/anat/sub-1_T1w.nii")
+    links = ("b.nii.gz", "b_labels.nii.gz", "pair/moving.nii.gz", "bids/sub-1/anat/sub-1_dseg.nii.gz")
+    for link in (tmp_path / name for name in links):
+        link.symlink_to(".git/annex/objects/absent")
+    (tmp_path / "c.nii.gz").symlink_to(tmp_path / "bids", target_is_directory=True)
+    assert [(s.name, s.labels) for s in cohort_subjects(tmp_path)] == [("a", None), ("b", tmp_path / links[1])]
+    (pair,) = cohort_pairs(tmp_path)
+    assert pair.files["moving"] == tmp_path / links[2]
+    assert cohort_subjects(tmp_path / "bids")[0].labels == tmp_path / links[3]
 
 
 def test_a_bids_dataset(tmp_path):
