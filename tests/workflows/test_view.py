@@ -111,6 +111,22 @@ def test_marks_are_saved_beside_those_of_others(ask, cohort):
     assert read_marks(cohort) == {"older run": "fail", "c": "pass"}
 
 
+def test_a_mark_is_of_the_result_that_was_looked_at(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "run.json").write_text("{}")
+    (tmp_path / QUALITY).write_text("name,mark\nb,fail\n")  # of an earlier version, or by hand
+    for name in ("a", "failed"):
+        write_mark(tmp_path, name, "pass", ["a", "b", "failed"])
+    assert read_marks(tmp_path) == {"a": "pass", "b": "fail", "failed": "pass"}
+    (tmp_path / "runs/failed").mkdir()
+    for name in ("a", "b", "failed"):
+        (tmp_path / "runs" / name / "run.json").write_text('{"options": "others"}')
+    assert read_marks(tmp_path) == {"b": "fail"}
+    write_mark(tmp_path, "a", "fail", ["a"])
+    assert read_marks(tmp_path) == {"a": "fail", "b": "fail"}
+
+
 @pytest.mark.parametrize(
     ("path", "body", "headers", "status"),
     [
