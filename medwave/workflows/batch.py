@@ -289,17 +289,17 @@ def read_table(path: StrPath, needed: Sequence[str], known: Sequence[str]) -> li
     try:
         reader = csv.DictReader(io.StringIO(file.read_text(encoding="utf-8-sig")), strict=True)
         reader.fieldnames = [head.strip() for head in reader.fieldnames or ()]
-        rows = list(reader)
+        rows = [(reader.line_num, row) for row in reader]  # blank lines give no row, yet count
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: not a readable CSV table ({error}); write it as UTF-8 with commas") from None
     _refuse_misspelt(path, reader.fieldnames, known)
-    if not rows or not set(needed) <= rows[0].keys():
+    if not rows or not set(needed) <= rows[0][1].keys():
         free = ", ".join(column for column in known if column not in needed)
         raise InputError(
             f"{path}: this table has a column {' and a column '.join(needed)} and at least one row; {free} are free"
         )
     table = []
-    for line, row in enumerate(rows, 2):
+    for line, row in rows:
         values = {column: (row.get(column) or "").strip() for column in known}
         for column in needed:
             if not values[column]:

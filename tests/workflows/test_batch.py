@@ -107,3 +107,6 @@ def test_tables(tmp_path):
     path.write_text("fixed,moving\n,m.nii\n", encoding="utf-8")
     with pytest.raises(InputError, match="line 2: names no fixed"):
         read_table(path, ("fixed",), ("fixed",))
+    path.write_text("fixed,moving\n\nf.nii,m.nii\n\n\n,m.nii\n", encoding="utf-8")
+    with pytest.raises(InputError, match="line 6: names no fixed"):
+        read_table(path, ("fixed",), ("fixed",))
