@@ -25,7 +25,7 @@ from medwave.scale import Workers
 from medwave.workflows.batch import FAILED, BatchProgress, Outcome, run_items, threads_each, write_table
 from medwave.workflows.bids import OWN_FILES, check_label, link_results, result_names, write_dataset
 from medwave.workflows.cohort_index import SUMMARY_COLUMNS, cohort_rows, summary_row
-from medwave.workflows.cohort_items import CHANNELS, SIDES, PairItem, stem
+from medwave.workflows.cohort_items import CHANNELS, ROLES, SIDES, PairItem, stem
 from medwave.workflows.options import RegisterOptions
 from medwave.workflows.options_cohort import CohortOptions
 from medwave.workflows.run_folder import MARK, result_folder, run_files, spare_inputs
@@ -225,13 +225,11 @@ def _write_overview(
     write_table(folder / SUMMARY, SUMMARY_COLUMNS, (summary_row(outcome) for outcome in outcomes))
     failed = [outcome for outcome in outcomes if outcome.status == FAILED]
     if failed:
-        listed = [
-            {"name": o.item.name, "fixed": o.item.files["fixed"], "moving": o.item.files["moving"], "error": o.error}
-            for o in failed
-        ]
-        write_table(folder / FAILURES, ("name", "fixed", "moving", "error"), listed)
+        rows = [{"name": o.item.name, **everywhere(o.item).files, "error": o.error} for o in failed]
+        roles = [role for role in (*ROLES, *CHANNELS) if any(role in row for row in rows)]
+        write_table(folder / FAILURES, ("name", *roles, "error"), rows)
     else:
         (folder / FAILURES).unlink(missing_ok=True)
     asked = {name: value for name, value in asdict(options).items() if name not in ("jobs", "threads")}
-    rows = cohort_rows(outcomes, folder, RUNS, PREVIEW)
-    write_cohort_index(folder / INDEX, rows, options=asked, command_line=command_line)
+    shown = cohort_rows(outcomes, folder, RUNS, PREVIEW)
+    write_cohort_index(folder / INDEX, shown, options=asked, command_line=command_line)

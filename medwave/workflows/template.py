@@ -276,7 +276,7 @@ def _write_overview(
     from medwave.reports.template import TemplateRow, write_template_page
 
     if failed:
-        rows = [{"name": name, "image": path, "error": error} for name, (path, error) in sorted(failed.items())]
+        rows = [{"name": n, "image": path.absolute(), "error": error} for n, (path, error) in sorted(failed.items())]
         write_table(folder / FAILURES, ("name", "image", "error"), rows)
     else:
         (folder / FAILURES).unlink(missing_ok=True)

@@ -91,17 +91,19 @@ def test_options_of_landmarks_are_for_commands_that_take_landmarks(medwave, word
     assert "No such option: --landmark-reach" in failed.errors[0]
 
 
-def test_a_template_and_what_was_left_out(medwave, tmp_path):
+def test_a_template_and_what_was_left_out(medwave, tmp_path, monkeypatch):
     paths = write_pair(tmp_path)
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "bad.nii.gz").write_bytes(b"no image")
-    images = (paths["fixed"], paths["moving"], tmp_path / "bad.nii.gz")
+    images = (paths["fixed"], paths["moving"], "bad.nii.gz")
     done = medwave("template", *images, "-o", tmp_path / "out", "--iterations", "1", *QUICK)
     assert done.code == 1
     assert f"template: {tmp_path / 'out' / 'template.nii.gz'}" in done.out
     assert f"page: {tmp_path / 'out' / 'index.html'}" in done.out
     assert "iteration 1 of 1" in done.err
     assert "1 images were left out" in done.err
-    assert (tmp_path / "out" / "failed.csv").is_file()
+    with (tmp_path / "out" / "failed.csv").open(newline="") as stream:
+        assert [row["image"] for row in csv.DictReader(stream)] == [str(tmp_path / "bad.nii.gz")]
     done = medwave("template", *images[:2], "-o", tmp_path / "out", "--iterations", "1", *QUICK)
     assert done.code == 0
     assert "complete before" not in done.err  # nothing had to be looked at again

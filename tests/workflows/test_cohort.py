@@ -89,6 +89,18 @@ def test_failures_are_listed_and_the_same_question_is_not_asked_twice(tmp_path):
     assert statuses(register_cohort(items[:1], tmp_path / "out", options=other)) == [DONE]
 
 
+def test_the_list_of_failures_is_a_table_of_the_same_pairs(tmp_path, monkeypatch):
+    folder = write_cohort(tmp_path, 2)
+    (folder / "b1.nii.gz").write_bytes(b"no image")
+    (folder / "pairs.csv").write_text("fixed,moving,mask_fixed\nb0.nii.gz,b1.nii.gz,b0.nii.gz\nb0.nii.gz,b1.nii.gz,\n")
+    monkeypatch.chdir(folder)
+    items = cohort_pairs("pairs.csv")
+    register_cohort(items, "out", options=QUICK)
+    again = cohort_pairs("out/failed.csv")
+    assert [item.name for item in again] == [item.name for item in items]
+    assert [item.files for item in again] == [{r: folder / p for r, p in item.files.items()} for item in items]
+
+
 def test_an_image_that_is_replaced_meanwhile_is_registered_again(tmp_path, monkeypatch):
     folder = write_cohort(tmp_path, 2)
     items = cohort_pairs(folder / "pairs.csv")
