@@ -108,7 +108,7 @@ def reconstruct(
         elif items is None:
             _reconstruct_one(volumes[0], output, gold, weights, options, workers, json)
         else:
-            _reconstruct_all(items, output, weights, options, workers, json)
+            _reconstruct_all(items, volumes, output, weights, options, workers, json)
 
 
 def _reconstruct_one(
@@ -139,8 +139,8 @@ def _reconstruct_one(
 
 
 def _reconstruct_all(
-    items: Sequence[Item], output: Path, weights: Path | None, options: ReconstructOptions, workers: Any,
-    json: str | None,
+    items: Sequence[Item], sources: Sequence[str], output: Path, weights: Path | None, options: ReconstructOptions,
+    workers: Any, json: str | None,
 ) -> None:  # fmt: skip
     from rich.console import Console
     from rich.table import Table
@@ -151,7 +151,7 @@ def _reconstruct_all(
 
     with resumable(), block_progress() as (on_stage, on_progress):
         results = reconstruct_batch(
-            items, output, weights=weights, options=options, command_line=command_line(),
+            items, output, sources=sources, weights=weights, options=options, command_line=command_line(),
             on_item=lambda item, number: on_stage(f"{item.name}, {number + 1} of {len(items)}"),
             on_stage=on_stage, on_progress=on_progress, workers=workers,
         )  # fmt: skip

@@ -17,6 +17,7 @@ from typing import Any
 
 from medwave.core.errors import MedwaveError
 from medwave.core.files import StrPath
+from medwave.core.locks import only_run_in
 from medwave.scale import Workers
 from medwave.volumes import open_stack
 from medwave.volumes.location import is_url, location
@@ -33,7 +34,7 @@ from medwave.workflows.batch import (
 from medwave.workflows.block_progress import OnProgress
 from medwave.workflows.options_neurons import ReconstructOptions
 from medwave.workflows.reconstruct import REPORT, TREE, reconstruct, request
-from medwave.workflows.run_folder import MARK, result_folder
+from medwave.workflows.run_folder import MARK, result_folder, spare_inputs
 
 SUMMARY = "summary.csv"
 COLUMNS = (
@@ -132,6 +133,7 @@ def reconstruct_batch(
     items: Sequence[Item],
     output: StrPath,
     *,
+    sources: Sequence[StrPath] = (),
     weights: StrPath | None = None,
     options: ReconstructOptions | None = None,
     command_line: str = "",
@@ -145,15 +147,17 @@ def reconstruct_batch(
     Args:
         items: such as :func:`batch_items` gives.
         output: the folder; made when absent.
+        sources: what the items come from, such as a table, which the summary must not replace.
         weights, options, command_line, on_stage, on_progress, workers: as for :func:`medwave.reconstruct`.
         on_item: told each item and its number, from 0, when it begins.
 
     Raises:
-        OutputError: when the folder or the summary cannot be written.
+        OutputError: when the folder or the summary cannot be written, or another batch works in the folder.
     """
     told = {"command_line": command_line, "on_stage": on_stage, "on_progress": on_progress, "workers": workers}
     results: list[ItemResult] = []
-    with result_folder(output) as folder:
+    with result_folder(output) as folder, only_run_in(folder):
+        spare_inputs([folder / SUMMARY], sources)
 
         def note(outcome: Outcome[Item], _: BatchProgress) -> None:
             results.append(ItemResult(**vars(outcome)))

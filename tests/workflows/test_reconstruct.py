@@ -243,6 +243,24 @@ def test_a_batch_goes_on_past_a_bad_volume_and_resumes(many, files, bright_is_fi
     assert rows(files / "all")[0]["length"] == table[0]["length"]
 
 
+def test_the_table_of_a_batch_is_not_replaced_by_its_summary(many, files, bright_is_fibre):
+    table = (files / "table.csv").rename(files / "summary.csv")
+    before = table.read_text()
+    with pytest.raises(OutputError, match="a result would replace this input"):
+        reconstruct_batch(batch_items([table]), files, sources=[table], weights=bright_is_fibre)
+    assert table.read_text() == before
+
+
+def test_two_batches_do_not_share_a_folder(many, files, bright_is_fibre):
+    def again(item, number):
+        with pytest.raises(OutputError, match="is working in this folder"):
+            reconstruct_batch(batch_items([many]), files / "all", weights=bright_is_fibre)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        reconstruct_batch(batch_items([many]), files / "all", weights=bright_is_fibre, on_item=again)
+
+
 def test_a_batch_that_was_interrupted_goes_on(many, files, bright_is_fibre):
     def stop(item, number):
         if number == 1:
