@@ -119,8 +119,9 @@ def main() -> None:
     except OSError as error:
         if error.errno not in _FULL_DISK:
             raise
-        sys.stdout = None  # else what is left is tried again at the end
-        _fail(f"stdout: cannot be written ({error.strerror}); check the free space")  # of files it is a MedwaveError
+        if error.filename is None:  # of files that medwave writes it is a MedwaveError
+            sys.stdout = None  # else what is left is tried again at the end
+        _fail(f"{error.filename or 'stdout'}: cannot be written ({error.strerror}); check the free space")
     except (KeyboardInterrupt, typer.Abort):
         code = _INTERRUPTED
     if code == _INTERRUPTED:

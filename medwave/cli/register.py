@@ -45,7 +45,7 @@ def register(
     """Register MOVING to FIXED: affine, then deformable; writes images, ITK transforms and a report."""
     from medwave.core.locks import only_run_in
     from medwave.core.memory import freed_memory_kept
-    from medwave.core.provenance import check_unchanged, seen
+    from medwave.core.provenance import check_unchanged
     from medwave.workflows.register import register as run
     from medwave.workflows.run_folder import keep_inputs, result_folder
 
@@ -69,14 +69,13 @@ def register(
         freed_memory_kept(),
     ):
         keep_inputs(output, hashed.values())
-        inputs = seen(hashed)
         result = run(
             **given, fixed_channels=sides["fixed_channel"], moving_channels=sides["moving_channel"],
             channel_weights=channel_weights, options=options, on_stage=on_stage, on_progress=on_progress,
         )  # fmt: skip
-        check_unchanged(inputs)
+        check_unchanged(result.inputs)
         on_stage("write")
-        report = result.save(output, inputs=inputs, command_line=command_line())
+        report = result.save(output, command_line=command_line())
     for warning in result.warnings:
         typer.echo(f"warning: {warning}", err=True)
     typer.echo(f"report: {report}")

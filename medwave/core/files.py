@@ -2,7 +2,8 @@
 
 A file is written under a temporary name in the folder of its target and renamed when it is complete; whatever
 goes wrong (a full disk, an exception, Ctrl-C), the temporary file is removed and an older target stays as it was.
-Links stay, what they lead to is replaced; devices and pipes are written to as they are.
+Links stay, what they lead to is replaced, but for those to contents that git keeps; devices and pipes are written to as
+they are.
 """
 
 from __future__ import annotations
@@ -84,16 +85,33 @@ def _named(target: Path) -> Iterator[None]:
 
 
 def _is_stream(path: Path) -> bool:
-    """Whether a path is there and is no file to replace, but a device or a pipe."""
-    with contextlib.suppress(OSError):
+    """Whether a path is there and is no file to replace, but a device or a pipe.
+
+    Raises:
+        OutputError: when it is another name of a file that is open, such as that which stdout goes to.
+    """
+    try:
         mode = path.stat().st_mode
-        return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+    except OSError:
+        return False
+    if stat.S_ISREG(mode) and _names_open_file(path):
+        raise OutputError(f"{path}: what else that file holds would be lost; name a file, or - where it is taken")
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def _names_open_file(path: Path) -> bool:
+    """Whether links lead by way of ``/proc``, as those of ``/dev/stdout`` do."""
+    while path.is_symlink():
+        if Path(os.path.realpath(path.parent)).is_relative_to("/proc"):
+            return True
+        path = path.parent / path.readlink()
     return False
 
 
 def _behind_links(path: Path) -> Path:
-    """The file that a link leads to, which may be absent yet; any other path as it is."""
-    return Path(os.path.realpath(path)) if path.is_symlink() else path
+    """The file that a link leads to, which may be absent yet; any other path, and a link of git-annex, as it is."""
+    place = Path(os.path.realpath(path))
+    return place if path.is_symlink() and ".git" not in place.parts else path
 
 
 def check_folder_of(target: Path) -> None:

@@ -118,13 +118,14 @@ def seen(files: Mapping[str, StrPath]) -> dict[str, dict[str, str]]:
 
 
 def check_unchanged(inputs: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse inputs that are no longer what :func:`seen` told: the work may have read either.
+    """Refuse inputs that are no longer what :func:`seen` told: the work may have read either. Some may be gone.
 
     Raises:
         InputError: naming the file.
     """
     for entry in inputs.values():
-        if _fingerprint_if_readable(entry["path"]).get("sha256") != entry.get("sha256"):
+        now = _fingerprint_if_readable(entry["path"]).get("sha256")
+        if Path(entry["path"]).exists() and now != entry.get("sha256"):
             raise InputError(f"{entry['path']}: changed while it was worked on; run again and leave it alone meanwhile")
 
 

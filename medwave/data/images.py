@@ -112,8 +112,12 @@ def splits_of(path: StrPath) -> tuple[str, ...]:
         return tuple(n.removesuffix("_images") for n in arrays.files if n.endswith("_images"))
 
 
-def read_image(path: StrPath) -> Bytes:
-    """Pixels of an image file, uint8 ``(H, W, 3)``; a turn that a camera noted is carried out.
+def read_image(path: StrPath, *, upright: bool = True) -> Bytes:
+    """Pixels of an image file, uint8 ``(H, W, 3)``.
+
+    Args:
+        path: the file.
+        upright: whether a turn that a camera noted is carried out. Labels of pixels lie on those that are stored.
 
     Raises:
         InputError: when it cannot be read or has more than 8 bits per channel; the file is named.
@@ -121,18 +125,18 @@ def read_image(path: StrPath) -> Bytes:
 
     def colours(image: Image.Image) -> Bytes:
         check_eight_bits(image, str(path))
-        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        return np.asarray((ImageOps.exif_transpose(image) if upright else image).convert("RGB"))
 
     return _pixels(path, colours)
 
 
 def read_labels(path: StrPath) -> npt.NDArray[np.integer[Any]]:
-    """Whole numbers ``(H, W)`` of a file of labels, of 8 bits or more; of a palette its indices. Turned as images are.
+    """Whole numbers ``(H, W)`` of a file of labels, of 8 bits or more; of a palette its indices. Never turned.
 
     Raises:
         InputError: when it cannot be read or holds no whole numbers, one per pixel; the file is named.
     """
-    codes: npt.NDArray[np.integer[Any]] = _pixels(path, lambda image: np.asarray(ImageOps.exif_transpose(image)))
+    codes: npt.NDArray[np.integer[Any]] = _pixels(path, np.asarray)
     if codes.ndim != 2 or codes.dtype.kind not in "biu":
         raise InputError(
             f"{path}: labels are one whole number per pixel, got {codes.dtype} {codes.shape}; write them as grey values"

@@ -73,7 +73,7 @@ class SegmentedImages:
             InputError: when a file cannot be read, sizes differ, or a code is no class; the file is named.
         """
         file, partner = self.pairs[index]
-        image, label = read_image(file), read_labels(partner)
+        image, label = read_image(file, upright=False), read_labels(partner)
         if label.shape != image.shape[:2]:
             raise InputError(f"{partner}: labels are {image.shape[:2]} (rows, columns) as the image, got {label.shape}")
         table = np.full(256, UNKNOWN, dtype=np.uint8)

@@ -330,7 +330,7 @@ class _Run:
             if run != self._identity() or ("head" in state) != (self.head is not None):
                 raise InputError(f"{path}: belongs to a run with other options; train into another folder")
             return self._load(state)
-        except InputError:
+        except (InputError, torch.OutOfMemoryError):
             raise
         except _DAMAGE as error:
             raise InputError(

@@ -18,7 +18,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -308,9 +308,9 @@ def read_table(path: StrPath, needed: Sequence[str], known: Sequence[str]) -> li
     return table
 
 
-def _refuse_misspelt(path: StrPath, heads: Iterable[str], known: Sequence[str]) -> None:
-    """Refuse heads that are nearly a known one, in whatever order of their words: their column would be passed over."""
-    spelt = {_words(column): column for column in known}
+def _refuse_misspelt(path: StrPath, heads: Collection[str], known: Sequence[str]) -> None:
+    """Refuse heads that are nearly a known one that is absent, in any order of words: it would be passed over."""
+    spelt = {_words(column): column for column in known if column not in heads}
     for head in heads:
         near = [] if head in known else difflib.get_close_matches(_words(head), spelt, n=1, cutoff=0.85)
         if near:

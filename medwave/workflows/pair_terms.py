@@ -30,10 +30,6 @@ class Terms:
     channels: tuple[tuple[Volume, Volume, float], ...] = ()
     points: tuple[Float64Array, Float64Array] | None = None
 
-    def __bool__(self) -> bool:
-        """Whether there is anything."""
-        return bool(self.channels) or self.points is not None
-
 
 @dataclass(frozen=True)
 class LandmarkDistances:

@@ -21,7 +21,7 @@ from medwave.core.errors import GeometryError, InputError
 from medwave.core.files import StrPath
 from medwave.core.geometry import Float64Array, Volume
 from medwave.core.memory import freed_memory_kept
-from medwave.core.provenance import Stage, StageClock
+from medwave.core.provenance import Stage, StageClock, seen
 from medwave.core.threads import limited_threads
 from medwave.engine.affine import AffineResult, align
 from medwave.engine.loops import Loops, loops_for
@@ -83,7 +83,8 @@ class Registration:
         similarity: per level of the refinement, the similarity at each iteration.
         landmarks: distances of the landmarks, when given.
         warped_channels: the further channels of the moving subject on the fixed grid, in the order they were given.
-        inputs: role -> path of what was given as files.
+        inputs: role -> what was known of a file that was given before it was read
+            (:func:`medwave.core.provenance.seen`).
     """
 
     fixed: Volume
@@ -105,7 +106,7 @@ class Registration:
     similarity: list[list[float]] = field(default_factory=list)
     landmarks: LandmarkDistances | None = None
     warped_channels: tuple[Volume, ...] = ()
-    inputs: Mapping[str, str] = field(default_factory=dict)
+    inputs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def transform(self) -> SpatialTransform:
@@ -195,6 +196,12 @@ def register(
         from medwave.models.weights import weight_file  # torch takes a second to import
 
         weights = weight_file(weights)
+    known = seen(input_paths(
+        fixed=fixed, moving=moving, fixed_labels=fixed_labels, moving_labels=moving_labels, mask_fixed=mask_fixed,
+        mask_moving=mask_moving, lesion_fixed=lesion_fixed, lesion_moving=lesion_moving, init=init, weights=weights,
+        landmarks_fixed=landmarks_fixed, landmarks_moving=landmarks_moving, fixed_channel=fixed_channels,
+        moving_channel=moving_channels,
+    ))  # fmt: skip
     start = None if weights is None else _learned_start(weights, options)
     if options.formulation == "wavelet":
         import torch  # noqa: F401  before threads are limited
@@ -209,7 +216,8 @@ def register(
             )
             warnings += _doubtful_frames((fixed, inputs.fixed), (moving, inputs.moving))
             warnings += doubtful_landmarks(terms, inputs.fixed.grid, inputs.moving.grid, options)
-            if options.formulation == "wavelet" and terms:
+            pulled = options.landmark_weight > 0 and terms.points is not None
+            if options.formulation == "wavelet" and options.deformable and (terms.channels or pulled):
                 raise InputError("several channels and landmarks need the compositive formulation, not 'wavelet'")
             if inputs.bend is not None and (start is not None or options.formulation == "wavelet"):
                 raise InputError(
@@ -265,12 +273,7 @@ def register(
         warped_channels=tuple(
             Volume(data, inputs.fixed.grid, f"warped channel {n}") for n, data in enumerate(further, start=1)
         ),
-        inputs=input_paths(
-            fixed=fixed, moving=moving, fixed_labels=fixed_labels, moving_labels=moving_labels, mask_fixed=mask_fixed,
-            mask_moving=mask_moving, lesion_fixed=lesion_fixed, lesion_moving=lesion_moving, init=init, weights=weights,
-            landmarks_fixed=landmarks_fixed, landmarks_moving=landmarks_moving, fixed_channel=fixed_channels,
-            moving_channel=moving_channels,
-        ),
+        inputs=known,
     )  # fmt: skip
 
 

@@ -50,8 +50,8 @@ def save_registration(
         result: what :func:`medwave.register` returned.
         folder: where to write; made when absent.
         inputs: role -> path of the input files, hashed into ``run.json``, or what
-            :func:`medwave.core.provenance.seen` told of them before they were read; when left out, the files that
-            :func:`medwave.register` was given and that are still there.
+            :func:`medwave.core.provenance.seen` told of them before they were read; when left out, what
+            :func:`medwave.register` noted.
         command_line: the command that repeats the run.
         true_error_mm, true_error_mean_mm: known error per voxel and its means before and after (demo only).
         clock: continues the stages of the run.
@@ -62,9 +62,8 @@ def save_registration(
     """
     with result_folder(folder, "transform") as path, freed_memory_kept():
         (path / MARK).unlink(missing_ok=True)
-        if inputs is None:
-            inputs = {role: file for role, file in result.inputs.items() if Path(file).exists()}
-        noted = {r: dict(p) if isinstance(p, Mapping) else seen({r: p})[r] for r, p in inputs.items()}
+        given = result.inputs if inputs is None else inputs
+        noted = {r: dict(p) if isinstance(p, Mapping) else seen({r: p})[r] for r, p in given.items()}
         true_error = true_error_mm, true_error_mean_mm
         return _save(result, path, noted, command_line, *true_error, clock or StageClock(), request)
 

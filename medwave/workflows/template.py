@@ -5,8 +5,8 @@ often as asked, all are registered to the template, and a new one is made (:mod:
 
 ``DIR/template.nii.gz`` is the last one; ``DIR/iterations/N`` has each with its measures. ``DIR/index.html`` shows them,
 ``failed.csv`` lists the images that could not be used: one that fails is left out from there on. Repeated, the job
-tries it again, and goes on where it was stopped: each step notes hashes of what it was made from. Removing
-``DIR/iterations`` begins anew.
+tries it again (for which ``iterations/N/runs`` keeps the fields of that step), and goes on where it was stopped: each
+step notes hashes of what it was made from. Removing ``DIR/iterations`` begins anew.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import stat
+import sys
 import threading
 from pathlib import Path
 
@@ -164,3 +165,29 @@ def test_json_refuses_what_it_cannot_say_and_writes_nothing(tmp_path):
 def test_a_name_longer_than_the_system_allows_is_a_missing_file(tmp_path):
     with pytest.raises(MissingFileError, match="no such file"):
         input_file(tmp_path / ("x" * 5000))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no /proc")
+def test_what_stdout_goes_to_is_not_replaced(tmp_path):
+    log = tmp_path / "log.txt"
+    with log.open("a") as stream:
+        stream.write("before\n")
+        stream.flush()
+        (tmp_path / "stdout").symlink_to(f"/proc/{os.getpid()}/fd/{stream.fileno()}")
+        for name in (tmp_path / "stdout", Path(f"/proc/{os.getpid()}/fd/{stream.fileno()}")):
+            for refuse in (check_output, lambda path: write_text(path, "text")):
+                with pytest.raises(OutputError, match="what else that file holds would be lost"):
+                    refuse(name)
+    assert log.read_text() == "before\n"
+
+
+def test_contents_that_git_annex_keeps_are_not_written_to(tmp_path):
+    kept = tmp_path / ".git" / "annex" / "objects" / "key"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("old")
+    (tmp_path / "a.txt").symlink_to(kept)
+    check_output(tmp_path / "a.txt")
+    write_text(tmp_path / "a.txt", "new")
+    assert kept.read_text() == "old"
+    assert (tmp_path / "a.txt").read_text() == "new"
+    assert not (tmp_path / "a.txt").is_symlink()

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from medwave.core import provenance
-from medwave.core.provenance import StageClock, fingerprint, sha256, versions
+from medwave.core.errors import InputError
+from medwave.core.provenance import StageClock, check_unchanged, fingerprint, seen, sha256, versions
 
 
 def test_stages_are_measured_in_order():
@@ -136,3 +137,14 @@ def test_folders_may_hold_names_that_are_not_utf_8(tmp_path):
     assert first == fingerprint(tmp_path)
     (tmp_path / os.fsdecode(b"M\xfcller.tif")).rename(tmp_path / "Mueller.tif")
     assert fingerprint(tmp_path) != first
+
+
+def test_inputs_that_changed_are_refused_and_those_that_are_gone_are_not(tmp_path):
+    (tmp_path / "a.txt").write_text("1")
+    noted = seen({"fixed": tmp_path / "a.txt"})
+    check_unchanged(noted)
+    (tmp_path / "a.txt").write_text("2")
+    with pytest.raises(InputError, match="changed while it was worked on"):
+        check_unchanged(noted)
+    (tmp_path / "a.txt").unlink()
+    check_unchanged(noted)

@@ -192,6 +192,17 @@ def test_images_are_turned_as_the_camera_noted(tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "turned.png"), np.rot90(pixels, -1))
 
 
+def test_labels_of_pixels_lie_on_the_pixels_that_are_stored(tmp_path):
+    camvid(tmp_path)
+    exif = Image.Exif()
+    exif[0x0112] = 3  # to be turned upside down
+    pixels = np.zeros((10, 12, 3), np.uint8)
+    pixels[:5] = 255
+    file = next((tmp_path / "train").iterdir())
+    Image.fromarray(pixels).save(file, exif=exif)
+    np.testing.assert_array_equal(read_segmented(tmp_path, "train").item(0)[0], pixels)
+
+
 def test_labels_of_more_than_8_bits_keep_their_values(tmp_path):
     camvid(tmp_path)
     file = tmp_path / "trainannot" / "one.png"

@@ -12,8 +12,9 @@ import medwave
 from medwave.core.errors import DeviceError, GeometryError, InputError, OutputError
 from medwave.core.geometry import Grid, Volume
 from medwave.core.orientation import reorient, reorient_grid
+from medwave.core.provenance import fingerprint
 from medwave.metrics import dice, folding
-from medwave.volumes import read_volume, write_volume
+from medwave.volumes import PointTable, read_volume, write_volume
 from medwave.workflows.presets import LEVELS, levels_for
 from medwave.workflows.pullback import Pullback
 from medwave.workflows.run_folder import FILES
@@ -444,3 +445,22 @@ def test_a_file_that_itk_sees_elsewhere_is_warned_of(pair, tmp_path):
     assert said[0] == ()
     assert len(said[1]) == 1
     assert "b.nii: its sform and qform lie up to 34.6 mm apart" in said[1][0]
+
+
+def test_landmarks_that_only_measure_go_with_wavelets(pair):
+    places = pair.fixed.grid.to_mm(np.array([[20, 20, 20], [25, 22, 24]]))
+    points = PointTable(places, rows=tuple(tuple(map(str, place)) for place in places))
+    shared = {"landmarks_fixed": points, "landmarks_moving": points, "formulation": "wavelet", "affine": "none"}
+    for options in ({"landmark_weight": 0, "preset": "fast"}, {"deformable": False}):
+        result = medwave.register(pair.fixed, pair.moving, threads=1, **shared, **options)
+        assert len(result.landmarks.after_mm) == 2
+
+
+def test_a_run_notes_files_as_they_were_when_they_were_read(pair, tmp_path):
+    write_volume(tmp_path / "moving.nii", pair.moving)
+    digest = fingerprint(tmp_path / "moving.nii")["sha256"]
+    result = medwave.register(pair.fixed, tmp_path / "moving.nii", affine="none", deformable=False)
+    write_volume(tmp_path / "moving.nii", pair.fixed)
+    result.save(tmp_path / "run")
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert {role: entry["sha256"] for role, entry in record["inputs"].items()} == {"moving": digest}
