@@ -83,9 +83,9 @@ def jacobian(
     ] = True,
 ) -> None:
     """Map how a transform changes volume per voxel: determinant of its Jacobian, 1 = none, 0 and below = folds."""
-    from medwave.workflows.transform_files import folded_voxels, jacobian_map, spare_inputs, write_jacobian
+    from medwave.workflows.transform_files import check_result, folded_voxels, jacobian_map, write_jacobian
 
-    spare_inputs(output, *sources, reference)
+    check_result(output, *sources, reference)
     volume = jacobian_map(sources, reference=reference, log=log, linear=linear)
     write_jacobian(output, volume)
     typer.echo(str(output))

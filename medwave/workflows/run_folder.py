@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -75,15 +75,6 @@ def result_folder(folder: StrPath, *subfolders: str) -> Iterator[Path]:
             with contextlib.suppress(OSError):
                 made.rmdir()
         raise
-
-
-def keep_inputs(folder: Path, inputs: Collection[StrPath]) -> None:
-    """Refuse a folder in which a result of a run would replace one of its inputs.
-
-    Raises:
-        OutputError: naming the input.
-    """
-    spare_inputs(run_files(folder), inputs)
 
 
 def spare_inputs(targets: Iterable[Path], inputs: Iterable[StrPath]) -> None:

@@ -88,7 +88,7 @@ def convert_transform(
     if to not in TRANSFORM_FORMS:
         raise InputError(f"to: one of {', '.join(TRANSFORM_FORMS)}, got {to!r}")
     many = [sources] if isinstance(sources, str | Path | SpatialTransform) or hasattr(sources, "transform") else sources
-    spare_inputs(output, *many, fixed, moving)
+    check_result(output, *many, fixed, moving)
     if len(many) == 1:
         chain = load_chain(many[0], fixed=fixed, moving=moving)
     else:
@@ -118,7 +118,7 @@ def compose_transforms(
     Raises:
         MissingFileError, VolumeFormatError, GeometryError, InputError, OutputError: as for :func:`convert_transform`.
     """
-    spare_inputs(output, *sources, reference)
+    check_result(output, *sources, reference)
     chain = joined([load_chain(source) for source in sources])
     if is_nifti(output):
         _write_field(output, chain.transform, chain.start(reference))
@@ -141,7 +141,7 @@ def invert_transform(
     Raises:
         MissingFileError, VolumeFormatError, GeometryError, InputError, OutputError: as for :func:`convert_transform`.
     """
-    spare_inputs(output, source, reference)
+    check_result(output, source, reference)
     chain = load_chain(source)
     back, residual = chain.turned_round()
     if is_nifti(output):
@@ -191,7 +191,7 @@ def write_jacobian(output: StrPath, volume: Volume) -> None:
     write_volume(output, volume, dtype=np.float32)
 
 
-def spare_inputs(output: StrPath, *inputs: Any) -> None:
+def check_result(output: StrPath, *inputs: Any) -> None:
     """Refuse at once a file that cannot be written, or that is an input or a result of a run that is one.
 
     Raises:

@@ -10,7 +10,7 @@ import medwave
 from medwave.core.errors import InputError, OutputError
 from medwave.core.geometry import Volume
 from medwave.volumes import PointTable, read_volume, write_points
-from medwave.workflows.run_folder import keep_inputs
+from medwave.workflows.run_folder import run_files, spare_inputs
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_further_channels_are_warped_too(pair, tmp_path):
     page = (tmp_path / "report.html").read_text()
     assert 'href="warped_channel_2.nii.gz"' in page
     with pytest.raises(OutputError, match="would replace this input"):
-        keep_inputs(tmp_path, [tmp_path / "warped_channel_2.nii.gz"])
+        spare_inputs(run_files(tmp_path), [tmp_path / "warped_channel_2.nii.gz"])
     medwave.register(pair.fixed, pair.moving, **START).save(tmp_path)
     assert not list(tmp_path.glob("warped_channel_*"))
 
