@@ -1,4 +1,4 @@
-"""What must be the same in two folders of ``medwave batch``: every byte, but for the times that its pages tell."""
+"""What must be the same in two folders of ``medwave batch``: all but times and the folder of the command."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LAST_COLUMN = re.compile(r'<td class="num">[^<]*</td>\s*</tr>')  # of the index
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """Path below the folder -> digest of its bytes, of ``run.json`` and pages without their times."""
+    """Path below the folder -> digest of its bytes, of ``run.json`` and pages without their times and place."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): hashlib.sha256(_timeless(path)).hexdigest() for path in files}
 
@@ -31,7 +31,7 @@ def _timeless(path: Path) -> bytes:
     data = path.read_bytes()
     if path.name == "run.json":
         record = json.loads(data)
-        kept = {key: value for key, value in record.items() if key not in ("stages", "total")}
+        kept = {key: value for key, value in record.items() if key not in ("stages", "total", "working_folder")}
         return json.dumps(kept, indent=1).encode()
     if path.suffix == ".html":
         text = data.decode("utf-8")
