@@ -102,7 +102,9 @@ def test_a_run_from_python_keeps_the_files_it_was_given(tmp_path):
     assert "moving.nii.gz on fixed.nii.gz" in page
     assert "is not shown" not in page
     paths["moving"].unlink()
-    replace(result, inputs={"moving": str(paths["moving"])}).save(tmp_path / "run")
+    page = ResultSite(tmp_path / "run").answer("/viewer.html").body.decode()
+    assert "is not there any more, or has changed" in page
+    replace(result, inputs={}).save(tmp_path / "run")
     page = ResultSite(tmp_path / "run").answer("/viewer.html").body.decode()
     assert "The moving image is not shown: run.json names no file of it." in page
 
