@@ -266,6 +266,12 @@ PAGES: dict[str, tuple[str, str, Callable[[Results], str]]] = {
         "benchmarks/wavelets.py`.",
         _by_grids("_wavelet_table"),
     ),
+    "wavelets_gpu": (
+        "Wavelet layers on a GPU",
+        "As above on a CUDA device; these tensors are small for it, so that launches count most: `python "
+        "benchmarks/wavelets.py --device cuda`.",
+        _by_grids("_wavelet_table"),
+    ),
     "winet_forward": (
         "WiNet, one prediction",
         "medwave's WiNet beside a plain torch build with the same weights: `python benchmarks/winet_forward.py`.",
