@@ -19,34 +19,45 @@ _compile = compiler()
 
 
 @_compile
-def _label(cells, steps, stack, labels, most):  # type: ignore[no-untyped-def]
+def _label(cells, across, stack, labels, most):  # type: ignore[no-untyped-def]
     """Number the parts of ``cells`` in the order of their first cells, from 1, into ``labels``; returns how many.
+
+    A part is filled row by row: of each run of cells along the last axis, what is noted of the rows beside it is where
+    their runs begin.
 
     Args:
         cells: ``(N,)`` uint8, an array laid flat inside a rim of zeros.
-        steps: how far apart neighbours lie in it, ``(2 * axes,)``.
-        stack: scratch, as long as the cells; int64.
+        across: how far apart neighbours of other rows lie in it, ``(2 * (axes - 1),)``.
+        stack: scratch, ``(axes * N,)`` int64; no run notes two cells in a row.
         labels: ``(N,)`` int32, zeros on entry.
         most: stop after so many parts.
     """
     count = 0
+    begun = np.zeros(across.shape[0], dtype=np.bool_)
     for first in range(cells.shape[0]):
         if cells[first] == 0 or labels[first] != 0:
             continue
         if count == most:
             break
         count += 1
-        labels[first] = count
         stack[0] = first
         waiting = 1
         while waiting > 0:
             waiting -= 1
             here = stack[waiting]
-            for step in steps:
-                if cells[here + step] != 0 and labels[here + step] == 0:
-                    labels[here + step] = count
-                    stack[waiting] = here + step
-                    waiting += 1
+            while cells[here - 1] != 0 and labels[here - 1] == 0:
+                here -= 1
+            begun[:] = False
+            while cells[here] != 0 and labels[here] == 0:
+                labels[here] = count
+                for n in range(across.shape[0]):
+                    beside = here + across[n]
+                    free = cells[beside] != 0 and labels[beside] == 0
+                    if free and not begun[n]:
+                        stack[waiting] = beside
+                        waiting += 1
+                    begun[n] = free
+                here += 1
     return count
 
 
@@ -57,16 +68,30 @@ def parts(mask: BoolArray, most: int = -1) -> tuple[npt.NDArray[np.int32], int]:
     """
     framed = np.ascontiguousarray(np.pad(mask.astype(np.uint8), 1))
     labels = np.zeros(framed.shape, dtype=np.int32)
-    strides = np.array(framed.strides, dtype=np.int64)
-    steps = np.concatenate([strides, -strides])
-    count = _label(framed.ravel(), steps, np.empty(framed.size, dtype=np.int64), labels.reshape(-1), most)
+    strides = np.array(framed.strides[:-1], dtype=np.int64)
+    across, stack = np.concatenate([strides, -strides]), np.empty(mask.ndim * framed.size, dtype=np.int64)
+    count = _label(framed.ravel(), across, stack, labels.reshape(-1), most)
     return labels[(slice(1, -1),) * mask.ndim], int(count)
 
 
 def filled(mask: BoolArray) -> BoolArray:
     """The mask with what it encloses: background that no path joins to the border."""
-    outside, _ = parts(~np.pad(mask, 1), most=1)  # the rim is the first part
-    return np.asarray(outside[(slice(1, -1),) * mask.ndim] != 1)
+    result = mask.copy()
+    if box := _box(mask):
+        outside, _ = parts(~np.pad(mask[box], 1), most=1)  # the rim is the first part
+        result[box] = outside[(slice(1, -1),) * mask.ndim] != 1
+    return result
+
+
+def _box(mask: BoolArray) -> tuple[slice, ...]:
+    """The smallest box that holds a mask; empty where nothing is set."""
+    box: tuple[slice, ...] = ()
+    for axis in range(mask.ndim):
+        held = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
+        if held.size == 0:
+            return ()
+        box += (slice(int(held[0]), int(held[-1]) + 1),)
+    return box
 
 
 def grown(mask: BoolArray, times: int = 1) -> BoolArray:

@@ -107,10 +107,9 @@ def _similarity(
     region = grown(fixed.mask, margin_voxels) & ~fixed.left_out
     moving_bins = quantise(moving.data, *moving.intensity_range, bins)
     moving_bins[moving.left_out] = np.nan  # a sample that meets one does not count
-    indices = np.argwhere(region)
-    every = -(-len(indices) // most_samples)
-    indices = indices[::every]
-    fixed_bins = quantise(fixed.data[region][::every], *fixed.intensity_range, bins)
+    places = np.flatnonzero(region)
+    indices = np.stack(np.unravel_index(places[:: -(-len(places) // most_samples)], region.shape), axis=1)
+    fixed_bins = quantise(fixed.data[tuple(indices.T)], *fixed.intensity_range, bins)
     return MutualInformation(
         points_mm=np.ascontiguousarray(fixed.grid.to_mm(indices)),
         fixed_bins=np.rint(fixed_bins).astype(np.int64),
