@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from medwave.core.errors import DeviceError, GeometryError, InputError
+from medwave.core.memory import freed_memory_kept
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 
@@ -74,7 +75,7 @@ def predict_displacement(
     layout = torch.channels_last_3d if half or target.type == "cpu" else torch.contiguous_format
     try:
         model.to(memory_format=layout)
-        with torch.inference_mode(), torch.autocast(target.type, torch.bfloat16, enabled=half):
+        with freed_memory_kept(), torch.inference_mode(), torch.autocast(target.type, torch.bfloat16, enabled=half):
             displacement = model(*pair)
     finally:
         model.to(memory_format=torch.contiguous_format).train(was_training)

@@ -20,6 +20,10 @@ Precision
     wavelet transforms, the head that carries the mean displacement and every operation on the field itself run in
     float32, because bfloat16 would round a displacement of 10 voxels by 0.03 voxels at each step.
 
+Predictions on a CPU
+    In inference mode on a CPU the grouped and depth-wise convolutions run as compiled loops in float32
+    (:mod:`medwave.models.winet_loops`), and no parts are joined in memory before they are convolved.
+
 Source: WiNet, MICCAI 2024, doi:10.48550/arXiv.2407.13426.
 """
 
@@ -32,6 +36,7 @@ from torch import Tensor, nn
 from medwave import fields
 from medwave.core.errors import GeometryError, InputError
 from medwave.wavelets import DWT, IDWT
+from medwave.wavelets.operator import needs_plain_form
 
 SIZE_MULTIPLE = 16
 """Each axis is padded to a multiple of this: one wavelet level and three strided convolutions."""
@@ -78,18 +83,46 @@ class _Up(nn.Module):
         self.convs = _conv_pair(inputs + skip, outputs)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        if _predicting(skip):
+            return self._in_parts(self.act(self.up(x)), skip)
         return self.convs(torch.cat([self.act(self.up(x)), skip], dim=1))
+
+    def _in_parts(self, x: Tensor, skip: Tensor) -> Tensor:
+        """The same without joining both in memory: the sum of a convolution of either."""
+        first, *rest = self.convs
+        of_x, of_skip = first.weight.split([x.shape[1], skip.shape[1]], dim=1)
+        x = F.conv3d(x, of_x, first.bias, padding=1)
+        x += F.conv3d(skip, of_skip, padding=1)
+        for layer in rest:
+            x = layer(x)
+        return x
 
 
 class _Smooth(nn.Module):
-    """Depth-wise 3x3x3 convolution of the three field components, without bias, never below float32."""
+    """Depth-wise 3x3x3 convolution of the three field components, without bias, never below float32.
+
+    When only predicting the field is overwritten.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(3, 1, 3, 3, 3))
 
     def forward(self, field: Tensor) -> Tensor:
+        if _predicting(field):
+            from medwave.models.winet_loops import smoothed_in_place
+
+            return smoothed_in_place(field, self.weight)
         return F.conv3d(field, self.weight.to(field.dtype), padding=1, groups=3)
+
+
+def _predicting(x: Tensor) -> bool:
+    """Whether compiled loops of the CPU may take the place of torch's: no gradient, no transform, no recorded graph."""
+    on_cpu = x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16)
+    return (
+        on_cpu and torch.is_inference_mode_enabled()
+        and not torch.compiler.is_compiling() and not needs_plain_form(x, "auto")
+    )  # fmt: skip
 
 
 class _RefineDetails(nn.Module):
@@ -104,13 +137,29 @@ class _RefineDetails(nn.Module):
             _conv(both, 3 * _DETAILS, groups=_DETAILS),
         )
 
-    def forward(self, coarser: Tensor, own: Tensor) -> Tensor:
-        """Details ``(N, 21, ...)`` of the next coarser level and of this level -> refined details of this level."""
+    def forward(self, approximation: Tensor, coarser: Tensor, own: Tensor) -> Tensor:
+        """The bands of a level, ``(N, 3, 8, ...)``, never below float32: the approximation and the details, refined
+        from those of the next coarser level and from their own, ``(N, 21, ...)``.
+        """
+        if _predicting(own):
+            from medwave.models.winet_loops import refined_bands  # compiled loops take a third of a second to import
+
+            return refined_bands(self.net, approximation, coarser, own)
         exact = torch.promote_types(coarser.dtype, torch.float32)
-        up = F.interpolate(coarser.to(exact), scale_factor=2, mode="trilinear", align_corners=True).to(own.dtype)
+        up = _doubled(coarser.to(exact)).to(own.dtype)
         bands = torch.stack([_by_band(up), _by_band(own)], dim=2).flatten(1, 3)
         first, act, last = self.net
-        return _convolve_bands(act(_convolve_bands(bands, first)), last)
+        return _joined(approximation, _convolve_bands(act(_convolve_bands(bands, first)), last))
+
+
+def _joined(approximation: Tensor, details: Tensor) -> Tensor:
+    """``(N, 3, ...)`` and ``(N, 21, ...)`` -> the bands of each component, ``(N, 3, 8, ...)``."""
+    by_component = _by_band(details).transpose(1, 2).to(approximation.dtype)
+    return torch.cat([approximation[:, :, None], by_component], dim=2)
+
+
+def _doubled(details: Tensor) -> Tensor:
+    return F.interpolate(details, scale_factor=2, mode="trilinear", align_corners=True)
 
 
 def _convolve_bands(x: Tensor, layer: nn.Module) -> Tensor:
@@ -223,30 +272,31 @@ class WiNet(nn.Module):
     def _field(self, moving: Tensor, fixed: Tensor) -> Tensor:
         _check_pair(moving, fixed)
         shape = fixed.shape[2:]
-        dtype = next(self.parameters()).dtype
-        exact = torch.promote_types(dtype, torch.float32)
-        device = fixed.device.type
-        with torch.autocast(device, enabled=False):
-            bands = self.dwt(_pad(torch.cat([moving, fixed], dim=1).to(exact))).flatten(1, 2)
-        features = self._decode(bands.to(dtype))
-        eighth = self._coarse_head(features[0], exact)
+        exact = torch.promote_types(next(self.parameters()).dtype, torch.float32)
+        features = self._decode(self._image_bands(moving, fixed, exact))
+        eighth = self._coarse_head(features.pop(0), exact)
         approximation, details = eighth[:, :3], eighth[:, 3:]
-        for level, smooth in enumerate(self.smooth):
-            if level > 0:
-                own = _HEAD_GAIN * self.heads[level](features[level])
-                refined, details = self.refine[level - 1](details, own), own
-            else:
-                refined = details
-            with torch.autocast(device, enabled=False):
-                by_component = _by_band(refined).to(exact).transpose(1, 2)
-                bands = torch.cat([approximation[:, :, None], by_component], dim=2)
-                approximation = smooth(self.idwt(bands))
+        approximation = self._field_of(_joined(approximation, details), 0)
+        for level, (head, refine) in enumerate(zip(self.heads[1:], self.refine, strict=True), start=1):
+            own = head(features.pop(0)).mul_(_HEAD_GAIN)
+            approximation = self._field_of(refine(approximation, details, own), level)
+            details = own
         return approximation[(..., *(slice(n) for n in shape))].contiguous()
 
-    def _decode(self, bands: Tensor) -> list[Tensor]:
-        """Features at 1/8, 1/4 and 1/2 from the 16 image bands at 1/2."""
+    def _field_of(self, bands: Tensor, level: int) -> Tensor:
+        """The field of the next finer level, or in the end of the images."""
+        with torch.autocast(bands.device.type, enabled=False):
+            return self.smooth[level](self.idwt(bands))
+
+    def _image_bands(self, moving: Tensor, fixed: Tensor, exact: torch.dtype) -> Tensor:
+        """The 16 bands of both images at 1/2, in the precision of the weights."""
+        with torch.autocast(fixed.device.type, enabled=False):
+            bands = self.dwt(_pad(torch.cat([moving, fixed], dim=1).to(exact)))
+        return bands.flatten(1, 2).to(next(self.parameters()).dtype)
+
+    def _decode(self, x: Tensor) -> list[Tensor]:
+        """Features at 1/8, 1/4 and 1/2 from the image bands, whose memory is free once they are read."""
         skips = []
-        x = bands
         for encoder in self.encoders:
             x = encoder(x)
             skips.append(x)

@@ -47,7 +47,7 @@ def analysis(
     x: torch.Tensor, *, key: str, rule: str, ndim: int, low_only: bool = False, backend: str = "auto"
 ) -> torch.Tensor:
     """Bands ``(N, C, 2 ** ndim, ...)`` (one band if ``low_only``) of ``(N, C, ...)``; arguments are not checked."""
-    if _needs_plain_form(x, backend):
+    if needs_plain_form(x, backend):
         return plain.analysis(x, _taps(key), rule, ndim, low_only)
     return _analysis(x, key, rule, ndim, low_only, backend)
 
@@ -56,12 +56,13 @@ def synthesis(
     bands: torch.Tensor, *, key: str, rule: str, size: Sequence[int], low_only: bool = False, backend: str = "auto"
 ) -> torch.Tensor:
     """Adjoint of :func:`analysis`: ``(N, C, *size)``; arguments are not checked."""
-    if _needs_plain_form(bands, backend):
+    if needs_plain_form(bands, backend):
         return plain.synthesis(bands, _taps(key), rule, size, low_only)
     return _synthesis(bands, key, rule, size, low_only, backend)
 
 
-def _needs_plain_form(x: torch.Tensor, backend: str) -> bool:
+def needs_plain_form(x: torch.Tensor, backend: str) -> bool:
+    """Whether something looks on, a recorded graph or a derivative, that sees ordinary torch operations only."""
     if torch.compiler.is_exporting() or _legacy_export():
         return True
     if torch._C._are_functorch_transforms_active():

@@ -160,6 +160,37 @@ def test_bfloat16_and_channels_last_stay_near_float32(build):
     assert 0 < difference < 0.03
 
 
+@pytest.mark.parametrize("wavelet", ["haar", "db4"])
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("shape", [(16, 32, 48), (17, 30, 21)])
+def test_predictions_by_compiled_loops_are_those_of_torch(wavelet, half, shape):
+    torch.manual_seed(0)
+    model = scale_heads(WiNet(2, wavelet, diffeomorphic=True).eval(), 100)
+    with torch.no_grad():
+        for parameter in model.parameters():  # biases and all taps of the smoothing take part
+            parameter += 0.02 * torch.randn_like(parameter)
+    images = pair(*shape, n=2)
+    before = [image.clone() for image in images]
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        with torch.no_grad():
+            expected = model(*images)
+        for layout in (torch.contiguous_format, torch.channels_last_3d):
+            with torch.inference_mode():
+                found = model.to(memory_format=layout)(*images)
+            size = expected.abs().max().item()
+            assert 0.5 < size < 50
+            torch.testing.assert_close(found, expected, rtol=0, atol=(0.03 if half else 2e-5) * size)
+    for image, kept in zip(images, before, strict=True):
+        assert torch.equal(image, kept)
+
+
+def test_transforms_of_torch_see_its_own_operations_in_inference_too():
+    model, (moving, fixed) = WiNet(2).eval(), pair(16, 16, 16, n=2)
+    with torch.inference_mode():
+        mapped = torch.func.vmap(lambda m, f: model(m[None], f[None])[0])(moving, fixed)
+        torch.testing.assert_close(mapped, model(moving, fixed), atol=1e-5, rtol=0)
+
+
 def test_under_autocast_convolutions_are_bfloat16_and_the_field_is_not():
     model = WiNet(2).eval()
     seen = {}

@@ -1,0 +1,54 @@
+"""Parts of WiNet by compiled loops, for predictions on a CPU: they work in float32 and need no copies.
+
+Conventions as in :mod:`medwave.models.winet`; tensors are without gradients, in float32 or bfloat16.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from medwave.fields.stencil import convolve, filter_each, framed
+
+_DETAILS = 7
+
+
+def smoothed_in_place(field: Tensor, weight: Tensor) -> Tensor:
+    """Fields ``(N, 3, D, H, W)`` filtered by ``(3, 1, 3, 3, 3)``, in their own memory."""
+    field = field.contiguous()
+    filter_each(field.flatten(0, 1).numpy(), weight[:, 0].float().repeat(len(field), 1, 1, 1).numpy())
+    return field
+
+
+def refined_bands(net: nn.Sequential, approximation: Tensor, coarser: Tensor, own: Tensor) -> Tensor:
+    """What the refinement of details gives, written into the bands of the level, band by band.
+
+    Args:
+        net: a grouped convolution, a leaky rectifier, a grouped convolution; a group for each detail band.
+        approximation: ``(N, 3, D, H, W)``.
+        coarser: details of the next coarser level, ``(N, 21, D / 2, H / 2, W / 2)``.
+        own: of this level, ``(N, 21, D, H, W)``.
+
+    Returns:
+        ``(N, 3, 8, D, H, W)`` float32: of each component the approximation and its seven details.
+    """
+    first, act, last = net
+    with torch.autocast("cpu", enabled=False):  # which would make a copy in float32
+        up = F.interpolate(coarser, scale_factor=2, mode="trilinear", align_corners=True)
+    size = tuple(own.shape[2:])
+    (inputs, both), (hidden, between) = framed(6, size), framed(6, size)
+    bands = torch.empty(len(own), 3, 1 + _DETAILS, *size)
+    bands[:, :, 0] = approximation
+    (weights, bias), (last_weights, last_bias) = (
+        [values.float().unflatten(0, (_DETAILS, -1)).numpy() for values in (layer.weight, layer.bias)]
+        for layer in (first, last)
+    )
+    for item, band in itertools.product(range(len(own)), range(_DETAILS)):
+        for at, details in enumerate((up, own)):
+            torch.from_numpy(both[3 * at : 3 * at + 3]).copy_(details[item, 3 * band : 3 * band + 3])
+        convolve(inputs, weights[band], bias[band], act.negative_slope, between)
+        convolve(hidden, last_weights[band], last_bias[band], 1.0, bands[item, :, 1 + band].numpy())
+    return bands
