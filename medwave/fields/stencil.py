@@ -1,4 +1,4 @@
-"""Convolutions of 3x3x3 taps in small groups, as compiled loops over rows: what a network does to fields.
+"""Convolutions of 3x3x3 taps in small groups, as compiled loops over rows: what a network does to details of fields.
 
 Values outside the grid count as zero. Every kernel works on the slab ``[start, stop)`` of the first spatial axis (see
 :mod:`medwave.core.threads`). Libraries for convolutions are made for many channels. Here a row is held in a frame of
@@ -83,6 +83,46 @@ def convolve(frames: FloatVolume, weights: FloatVolume, bias: FloatVolume, slope
     """
     taps = np.ascontiguousarray(weights, dtype=np.float32)
     run_slabs(_convolve_slab, out.shape[1], frames, taps, bias, np.float32(slope), out)
+
+
+@_compile
+def _places(count, of):  # type: ignore[no-untyped-def]
+    """For each of ``count`` places from the first to the last of ``of`` samples: the one before, and how far beyond."""
+    before, beyond = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.float32)
+    for n in range(count):
+        place = np.float32(n) * (np.float32(of - 1) / np.float32(max(count - 1, 1)))
+        before[n] = min(int(place), max(of - 2, 0))
+        beyond[n] = place - np.float32(before[n])
+    return before, beyond
+
+
+@_compile
+def _enlarge_slab(start, stop, coarse, out):  # type: ignore[no-untyped-def]
+    depth, height, width = coarse.shape[1:]
+    (ia, iz), (ja, jy) = _places(out.shape[1], depth), _places(out.shape[2], height)
+    ka, kx = _places(out.shape[3], width)
+    row = np.empty(width + 1, dtype=np.float32)
+    for n in range(coarse.shape[0]):
+        for i in range(start, stop):
+            for j in range(out.shape[2]):
+                a, b, z, y = ia[i], ja[j], iz[i], jy[j]
+                near, far = coarse[n, a], coarse[n, min(a + 1, depth - 1)]
+                b1 = min(b + 1, height - 1)
+                for k in range(width):
+                    low = near[b, k] + y * (near[b1, k] - near[b, k])
+                    high = far[b, k] + y * (far[b1, k] - far[b, k])
+                    row[k] = low + z * (high - low)
+                row[width] = row[width - 1]
+                for k in range(out.shape[3]):
+                    left = row[ka[k]]
+                    out[n, i, j, k] = left + kx[k] * (row[ka[k] + 1] - left)
+
+
+def enlarge_ends(coarse: FloatVolume, out: FloatVolume) -> None:
+    """Interpolate volumes ``(N, d, h, w)`` linearly to the size of ``out`` ``(N, D, H, W)``; first and last voxels of
+    each axis coincide (``align_corners`` of torch).
+    """
+    run_slabs(_enlarge_slab, out.shape[1], np.ascontiguousarray(coarse, dtype=np.float32), out)
 
 
 @_compile

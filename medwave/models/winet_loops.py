@@ -8,10 +8,9 @@ from __future__ import annotations
 import itertools
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medwave.fields.stencil import convolve, filter_each, framed
+from medwave.fields.stencil import convolve, enlarge_ends, filter_each, framed
 
 _DETAILS = 7
 
@@ -36,8 +35,7 @@ def refined_bands(net: nn.Sequential, approximation: Tensor, coarser: Tensor, ow
         ``(N, 3, 8, D, H, W)`` float32: of each component the approximation and its seven details.
     """
     first, act, last = net
-    with torch.autocast("cpu", enabled=False):  # which would make a copy in float32
-        up = F.interpolate(coarser, scale_factor=2, mode="trilinear", align_corners=True)
+    small = coarser.float().contiguous().numpy()
     size = tuple(own.shape[2:])
     (inputs, both), (hidden, between) = framed(6, size), framed(6, size)
     bands = torch.empty(len(own), 3, 1 + _DETAILS, *size)
@@ -47,8 +45,9 @@ def refined_bands(net: nn.Sequential, approximation: Tensor, coarser: Tensor, ow
         for layer in (first, last)
     )
     for item, band in itertools.product(range(len(own)), range(_DETAILS)):
-        for at, details in enumerate((up, own)):
-            torch.from_numpy(both[3 * at : 3 * at + 3]).copy_(details[item, 3 * band : 3 * band + 3])
+        channels = slice(3 * band, 3 * band + 3)
+        enlarge_ends(small[item, channels], both[:3])
+        torch.from_numpy(both[3:]).copy_(own[item, channels])
         convolve(inputs, weights[band], bias[band], act.negative_slope, between)
         convolve(hidden, last_weights[band], last_bias[band], 1.0, bands[item, :, 1 + band].numpy())
     return bands

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medwave.core.threads import limited_threads
-from medwave.fields.stencil import LANES, convolve, filter_each, framed
+from medwave.fields.stencil import LANES, convolve, enlarge_ends, filter_each, framed
 
 SHAPES = st.tuples(st.integers(1, 5), st.integers(1, 5), st.integers(1, 2 * LANES + 3))
 
@@ -36,6 +36,15 @@ def test_each_volume_is_filtered_by_its_own_taps_in_place(shape, count):
     expected = F.conv3d(*map(torch.from_numpy, (volumes[None], taps[:, None])), padding=1, groups=count)
     filter_each(volumes, taps)
     np.testing.assert_allclose(volumes, expected[0], rtol=1e-4, atol=1e-4)
+
+
+@settings(deadline=None, max_examples=40)
+@given(SHAPES, SHAPES)
+def test_enlarging_keeps_first_and_last_voxels_as_torch_does(before, after):
+    coarse, out = values(2, *before), np.full((2, *after), np.nan, dtype=np.float32)
+    enlarge_ends(coarse, out)
+    expected = F.interpolate(torch.from_numpy(coarse)[None], size=after, mode="trilinear", align_corners=True)
+    np.testing.assert_allclose(out, expected[0], atol=1e-4)
 
 
 def test_frames_hold_whole_lanes_between_zeros_that_stay_zero():
