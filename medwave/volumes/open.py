@@ -44,7 +44,7 @@ def open_stack(
         axes: what the axes of a TIFF mean when its own labels are wrong or absent, in file order, such as ``"ZYX"``
             for slices labelled as time points, or ``"CZYX"``.
         spacing_um: voxel size along z, y, x in micrometres, in place of what the file says. OME-Zarr without units
-            and TIFF without ImageJ or OME metadata say nothing.
+            and TIFF without metadata of ImageJ, OME or LSM say nothing.
 
     Returns:
         The volume, axes (z, y, x).

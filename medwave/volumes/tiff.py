@@ -31,7 +31,7 @@ COLOUR = ("RGB", "PALETTE", "SEPARATED", "YCBCR", "CIELAB")
 
 
 def open_tiff(path: StrPath, *, channel: int = 0, axes: str | None = None) -> LazyVolume:
-    """Open a multi-page TIFF, BigTIFF, ImageJ hyperstack or OME-TIFF.
+    """Open a multi-page TIFF, BigTIFF, ImageJ hyperstack, OME-TIFF or LSM.
 
     Args:
         path: the file.
@@ -46,7 +46,10 @@ def open_tiff(path: StrPath, *, channel: int = 0, axes: str | None = None) -> La
     """
     file = input_file(path)
     check_chain(file)
-    with quiet_tifffile(file), tifffile.TiffFile(file) as tif:
+    with quiet_tifffile(file), contextlib.ExitStack() as opened:
+        tif = opened.enter_context(tifffile.TiffFile(file))
+        if _is_pages(tif):
+            tif = opened.enter_context(tifffile.TiffFile(file, is_shaped=False))
         series = _one_series(file, tif)
         _check_grey(file, tif, series.keyframe)
         roles = axis_roles(file, series.axes, series.shape, axes)
@@ -130,11 +133,21 @@ def _cut(path: Path, size: int) -> VolumeFormatError:
     )
 
 
+def _is_pages(tif: tifffile.TiffFile) -> bool:
+    """Whether tifffile wrote the pages one by one, each as an image of its own but all of one shape."""
+    alike = len(tif.series) > 1 and len({s.shape for s in tif.series}) == 1
+    return alike and all(s.kind == "shaped" and not _is_stack(s) for s in tif.series)
+
+
+def _is_stack(series: tifffile.TiffPageSeries) -> bool:
+    return math.prod(series.shape) > math.prod(series.keyframe.shape)
+
+
 def _one_series(path: Path, tif: tifffile.TiffFile) -> tifffile.TiffPageSeries:
-    """The one image of several pages; previews and labels beside it are single pages."""
-    if tif.is_imagej and tif.series[0].kind != "imagej":
+    """The one image of several pages; previews and labels beside it are single pages, or the thumbnails of an LSM."""
+    if tif.is_imagej and tif.series[0].kind in ("generic", "uniform"):  # what ImageJ says of it does not fit
         raise _cut(path, path.stat().st_size)
-    stacks = [s for s in tif.series if math.prod(s.shape) > math.prod(s.keyframe.shape)]
+    stacks = [s for s in tif.series if _is_stack(s) and not (s.kind == "lsm" and s.keyframe.is_reduced)]
     if len(stacks) > 1:
         shapes = ", ".join(str(s.shape) for s in stacks)
         raise GeometryError(f"{path}: one volume is needed, the file has {len(stacks)} ({shapes}); save them apart")
@@ -148,7 +161,7 @@ def _one_series(path: Path, tif: tifffile.TiffFile) -> tifffile.TiffPageSeries:
 
 def _check_grey(path: Path, tif: tifffile.TiffFile, page: tifffile.TiffPage) -> None:
     colour = page.photometric.name if hasattr(page.photometric, "name") else str(page.photometric)
-    if colour == "PALETTE" and tif.is_imagej:  # ImageJ's look-up table for display; the values are intensities
+    if (colour == "PALETTE" and tif.is_imagej) or tif.is_lsm:  # for display only; the values are intensities
         return
     if colour in COLOUR:
         raise VolumeFormatError(

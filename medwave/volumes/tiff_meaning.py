@@ -1,9 +1,11 @@
-"""What the axes of a TIFF mean and how large its voxels are: ImageJ and OME metadata, in (z, y, x) and micrometres.
+"""What the axes of a TIFF mean and how large its voxels are: metadata of ImageJ, OME and LSM, in (z, y, x) and
+micrometres.
 
 Conventions
     A role is one letter per stored axis: Z, Y, X, C (channel), or "." for an axis of length one that says nothing.
     ImageJ stores pixels per unit as the TIFF resolution and the step between slices as ``spacing``, which it leaves
-    out when it is 1 unit. OME stores sizes with their units, micrometres when it names none.
+    out when it is 1 unit; y and z may have units of their own. LSM stores metres. OME stores sizes with their units,
+    micrometres when it names none.
     A plain TIFF resolution (dots per inch) is meant for printers and says nothing about voxels.
 """
 
@@ -17,7 +19,7 @@ from xml.etree import ElementTree
 import tifffile
 
 from medwave.core.errors import GeometryError, InputError
-from medwave.volumes.stack import Spacing, micrometres
+from medwave.volumes.stack import UM_PER_UNIT, Spacing, micrometres
 
 UNNAMED = "QI"
 
@@ -65,16 +67,18 @@ def spacing_of(tif: tifffile.TiffFile, series: int) -> Spacing | None:
         return _ome_spacing(tif.ome_metadata, series)
     if tif.is_imagej and tif.imagej_metadata:
         return _imagej_spacing(tif.imagej_metadata, tif.pages.first)
+    if tif.is_lsm and tif.lsm_metadata:
+        return _positive([tif.lsm_metadata.get(f"VoxelSize{a}", math.nan) for a in "ZYX"], [UM_PER_UNIT["m"]] * 3)
     return None
 
 
 def _imagej_spacing(metadata: dict[str, Any], page: tifffile.TiffPage) -> Spacing | None:
-    unit = str(metadata.get("unit", "")).replace("\\u00B5", "µ").replace("\\u00b5", "µ")
-    scale = micrometres(unit)
     steps = [_per_pixel(page, tag) for tag in ("YResolution", "XResolution")]
-    if scale is None or None in steps:
+    if None in steps:
         return None
-    return _positive([abs(float(metadata.get("spacing", 1.0))), *steps], [scale] * 3)
+    units = [str(metadata.get(name, metadata.get("unit", ""))) for name in ("zunit", "yunit", "unit")]
+    scales = [micrometres(unit.replace("\\u00B5", "µ").replace("\\u00b5", "µ")) for unit in units]
+    return _positive([abs(float(metadata.get("spacing", 1.0))), *steps], scales)
 
 
 def _per_pixel(page: tifffile.TiffPage, tag: str) -> float | None:

@@ -124,6 +124,14 @@ def test_an_ome_tiff_over_several_files(tmp_path):
         ),  # ImageJ omits a step of 1
         ({"imagej": True, "metadata": {"unit": "um", "spacing": -3.0}, "resolution": (4, 2)}, (3, 0.5, 0.25)),
         ({"imagej": True, "metadata": {"unit": "um", "spacing": 0.0}, "resolution": (4, 2)}, None),
+        (
+            {"imagej": True, "metadata": {"unit": "um", "zunit": "nm", "spacing": 300.0}, "resolution": (4, 2)},
+            (0.3, 0.5, 0.25),
+        ),
+        (
+            {"imagej": True, "metadata": {"unit": "um", "yunit": "mm", "spacing": 3.0}, "resolution": (4, 2)},
+            (3, 500, 0.25),
+        ),
         ({"ome": True, "metadata": {"PhysicalSizeX": 1.0, "PhysicalSizeY": 1.0}}, None),
         ({"ome": True, "metadata": {f"PhysicalSize{a}": 2.0 for a in "XYZ"}}, (2, 2, 2)),
         ({"ome": True, "metadata": {"PhysicalSizeXUnit": "pixel"} | {f"PhysicalSize{a}": 2.0 for a in "XYZ"}}, None),
@@ -192,6 +200,50 @@ def test_damaged_lzw_never_leaves_its_bounds(data, size):
     except ValueError as error:
         outcome = str(error)
     assert "damaged" in outcome
+
+
+def with_tag(path, code, meaning):
+    """Give a private tag of the first page another meaning: tifffile writes some tags by itself only."""
+    with tifffile.TiffFile(path) as tif:
+        place = tif.pages[0].tags[code].offset
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<H", content, place, meaning)
+    path.write_bytes(content)
+
+
+def test_a_stack_of_micro_manager_says_its_axes_for_ome_and_for_imagej(tmp_path):
+    path, values = tmp_path / "MMStack.ome.tif", volume((4, 6, 7), "uint16")
+    sizes = {"PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5, "PhysicalSizeZ": 2.0}
+    imagej = (65000, "s", 0, "ImageJ=1.52p\nimages=4\nslices=4\n", True)
+    tifffile.imwrite(path, values, ome=True, metadata={"axes": "ZYX"} | sizes, extratags=[imagej])
+    with_tag(path, 65000, 270)  # a second description
+    reads_as(path, values)
+    assert open_stack(path).spacing_um == (2.0, 0.5, 0.5)
+
+
+def test_thumbnails_and_voxel_sizes_of_lsm(tmp_path):
+    path, values = tmp_path / "a.lsm", volume((4, 3, 6, 7), "uint16")
+    info = struct.pack("<Ii8i6d2H", 67127628, 92, 7, 6, 4, 3, 1, 2, 3, 3, 2e-7, 3e-7, 1e-6, 0, 0, 0, 0, 0)
+    with tifffile.TiffWriter(path) as writer:
+        about = {"photometric": "rgb", "planarconfig": "separate", "metadata": None}
+        for z, plane in enumerate(values):
+            tags = [(65000, "B", len(info), info, True)] if z == 0 else []
+            writer.write(plane, extratags=tags, **about)
+            writer.write(np.zeros((3, 3, 3), np.uint8), subfiletype=1, **about)
+    with_tag(path, 65000, 34412)
+    for channel in range(3):
+        reads_as(path, values[:, channel], channel=channel)
+    assert open_stack(path).spacing_um == pytest.approx((1.0, 0.3, 0.2))
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_pages_that_were_added_one_by_one_are_a_stack(tmp_path, compression):
+    path, values = tmp_path / "a.tif", volume((4, 6, 7), "uint16")
+    for plane in values:
+        tifffile.imwrite(path, plane, append=path.exists(), photometric="minisblack", compression=compression)
+    reads_as(path, values)
+    tifffile.imwrite(path, values[0, :4], append=True, photometric="minisblack")
+    refused(path, GeometryError, "equal in shape")
 
 
 def test_a_palette_of_imagej_is_for_display(tmp_path):
