@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import itertools
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,14 @@ def _probe(file: Path) -> tuple[tuple[int, ...], np.dtype[Any]]:
 
 def _picture(file: Path) -> Image.Image:
     try:
-        picture = Image.open(file)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # slices of microscopes are that large
+            picture = Image.open(file)
+    except Image.DecompressionBombError:
+        raise VolumeFormatError(
+            f"{file}: a slice of more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels is read from TIFF only, whose "
+            "parts need not be unpacked all at once; save the slices as TIFF"
+        ) from None
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         raise VolumeFormatError(
             f"{file}: not a readable image, or damaged ({one_line(error)}); copy or download it again"

@@ -159,6 +159,16 @@ def test_images_of_the_other_formats_are_turned_to_z_y_x(tmp_path):
     refused(tmp_path / "flat.nii", GeometryError, "stack its slices")
 
 
+def test_pictures_beyond_the_bound_of_pillow_are_refused_and_below_it_give_no_warning(tmp_path, monkeypatch, recwarn):
+    values = volume((3, 6, 7), "uint8")
+    folder = write_slices(tmp_path / "s", values, "z{}.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 30)
+    reads_as(folder, values)
+    assert not recwarn
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
+    refused(folder, VolumeFormatError, "z0.png.*more than 40 pixels.*save the slices as TIFF")
+
+
 @pytest.mark.parametrize(
     ("units", "um"),
     [
