@@ -154,7 +154,8 @@ class FibreSource(_PartOfStack):
 
     def scale(self, low: float, top: float) -> GreyScale:
         """As for :class:`VolumeSource`."""
-        contrast = max(top - self.background, 0.0) or 1.0
+        # where fewer voxels are brighter than the background, all of them count as full, whatever their values
+        contrast = max(top - self.background, 0.0) or float(np.spacing(max(abs(self.background), 1e-30)))
         return GreyScale(self.background, self.background + contrast, "linear")
 
     def grey(self, box: Box, scale: GreyScale) -> npt.NDArray[np.uint8]:

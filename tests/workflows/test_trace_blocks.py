@@ -201,6 +201,22 @@ def test_fibre_of_a_network_is_the_same_in_any_blocks(image, stack, tmp_path, bo
     assert np.abs(grey * 255 - source.whole()).max() <= 0.5 + 1e-6
 
 
+def test_sparse_fibre_on_nothing_keeps_its_branches_whatever_its_values(tmp_path):
+    """Fewer voxels than set the scale are above the background: 2 in ten thousand."""
+    image, path = np.zeros((60, 90, 100), np.float32), tmp_path / "p.ome.zarr"
+    image[30, 40, 10:90] = 1
+    image[30, 41:80, 50] = 0.2
+    create_ome_zarr(path, image.shape, np.uint8).write([slice(None)] * 3, np.uint8(200) * (image > 0))
+    trees = []
+    for factor in (1, 1e-4):
+        tifffile.imwrite(tmp_path / f"{factor}.tif", image * np.float32(factor))
+        source = FibreSource(Stack(str(tmp_path / f"{factor}.tif")), (0, 0, 0), image.shape, str(path), 0.5, 0.0, True)
+        options = TraceOptions(kind="probability", threshold=0.0)
+        trees.append(trace_source(source, options, tmp_path / "parts", inputs={}))
+    assert trees[0] == trees[1]
+    assert trees[1].length == pytest.approx(79 + 39, abs=3)
+
+
 @pytest.mark.data
 def test_a_real_neuron_by_blocks(data_folder, tmp_path):
     path = data_folder / "neurons" / "real_traced" / "neuron_b.tif"
