@@ -19,14 +19,12 @@ Method: Li & Shen, Bioinformatics 38:809 (2022), doi 10.1093/bioinformatics/btab
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from medwave.core.errors import InputError, MedwaveError, MissingFileError
-from medwave.core.files import input_file
 from medwave.core.provenance import fingerprint
 from medwave.core.tree import Tree
 from medwave.cubes import sample_cubes
@@ -43,8 +41,11 @@ from medwave.transforms import (
 )
 from medwave.volumes import LazyVolume, open_stack, read_swc, read_swc_units
 from medwave.volumes.open import is_stack
+from medwave.workflows.batch import read_table
 
 Slices = tuple[slice, slice, slice]
+COLUMNS = ("name", "image", "swc", "neuron", "clean", "noise", "y_origin")
+"""Of a table; the first three are needed."""
 
 
 @dataclass(frozen=True)
@@ -240,14 +241,7 @@ def folder_rows(folder: Path) -> list[dict[str, str]]:
 
 def table_rows(table: Path) -> list[dict[str, str]]:
     """Rows of a CSV file."""
-    with input_file(table).open(encoding="utf-8-sig", newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    missing = {"name", "image", "swc"} - set(rows[0] if rows else ())
-    if missing:
-        raise InputError(
-            f"{table}: needs the columns name, image and swc and a row at least; {sorted(missing)} missing"
-        )
-    return rows
+    return [row for _, row in read_table(table, COLUMNS[:3], COLUMNS)]
 
 
 def recipe(options: argparse.Namespace) -> dict[str, Any]:

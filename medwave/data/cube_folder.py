@@ -153,7 +153,7 @@ def write_volume(
 
 
 def finished_volume(folder: StrPath, name: str, key: Mapping[str, Any]) -> list[CubeRow] | None:
-    """The rows of a volume that an earlier run completed, or None if there is none.
+    """The rows of a volume that an earlier run completed, or None if there is none, or one that lost a file since.
 
     Raises:
         InputError: when the volume was made from something else.
@@ -166,7 +166,9 @@ def finished_volume(folder: StrPath, name: str, key: Mapping[str, Any]) -> list[
     if made["key"] != wanted:
         other = sorted(k for k in {*made["key"], *wanted} if made["key"].get(k) != wanted.get(k))
         raise InputError(f"{path}: was made with another {', '.join(other)}; write into another folder, or remove it")
-    return [CubeRow(**row) for row in made["cubes"]]
+    rows = [CubeRow(**row) for row in made["cubes"]]
+    files = [path.with_name("tree.swc"), *(row.path(folder, part) for row in rows for part in PARTS)]
+    return rows if all(file.exists() for file in files) else None
 
 
 def write_table(

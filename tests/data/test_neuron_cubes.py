@@ -84,6 +84,8 @@ def test_a_finished_volume_is_known_again_and_one_of_other_options_refused(tmp_p
     assert finished_volume(tmp_path, "a", {"seed": 0}) == rows
     with pytest.raises(InputError, match="made with another seed"):
         finished_volume(tmp_path, "a", {"seed": 1})
+    rows[-1].path(tmp_path, "lines").unlink()
+    assert finished_volume(tmp_path, "a", {"seed": 0}) is None
 
 
 def test_the_table_says_what_each_cube_is(folder):

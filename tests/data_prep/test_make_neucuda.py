@@ -181,7 +181,9 @@ def test_a_table_names_pieces_clean_boxes_and_noise(pair, tmp_path, monkeypatch)
 @pytest.mark.parametrize(
     ("table", "words"),
     [
-        ("name,image\na,one.tif\n", "columns name, image and swc"),
+        ("name,image\na,one.tif\n", "a column name and a column image and a column swc"),
+        ("name,image,swc\na,one.tif\n", "line 2: names no swc"),
+        ('name,image,swc,cleans\na,one.tif,one.swc,"0:9,0:9,0:9"\n', "no column 'cleans' is read; did you mean clean"),
         ("name,image,swc,noise\na,one.tif,one.swc,much\n", "got 'much'"),
         ("name,image,swc\na,one.tif,one.swc\na,two.tif,two.swc\n", "a name|twice \\['a'\\]"),
         ("name,image,swc,y_origin\na,one.tif,one.swc,left\n", "auto, top or bottom"),
