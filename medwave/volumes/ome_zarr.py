@@ -1,7 +1,8 @@
 """OME-Zarr images (NGFF 0.4 on zarr v2, NGFF 0.5 on zarr v3) and plain zarr arrays, read chunk by chunk.
 
 Conventions
-    The axes of the store are found by the names that its metadata give them, in any order; boxes are (z, y, x).
+    The axes of the store are found by the names that its metadata give them, in any order; boxes are (z, y, x). Axes of
+    a plain array that have no names are z, y, x.
     The voxel size is the product of the scales of the resolution and of the image, in micrometres; a store whose axes
     have no unit of length does not tell its voxel size. A chunk that is not there holds the fill value.
     Levels lie where their translations say, one without at 0; micrometres count from the centre of voxel 0 of level 0.
@@ -76,7 +77,7 @@ def open_zarr(
         if level != 0:
             raise InputError(f"{folder}: a plain zarr array has one resolution, level {level} is asked for; use 0")
         array = open_array(folder, "r")
-        names = "zyx" if array.ndim == 3 else "?" * array.ndim
+        names = _dimensions(array) if array.ndim == 3 else "?" * array.ndim
         return _volume(folder, folder, array, names, 0, spacing_um, (0.0, 0.0, 0.0))
     datasets = image["datasets"]
     if not 0 <= level < len(datasets):
@@ -93,6 +94,13 @@ def open_zarr(
     offset = placing.from_voxel(_placing(folder, image, datasets[0], axes).places)
     spacing_um = spacing_um or _spacing(folder, placing.sizes, axes)
     return _volume(folder, where, array, names, channel, spacing_um, offset)
+
+
+def _dimensions(array: Any) -> str:
+    """The axes of a plain 3-D array as zarr v3 or xarray name them; z, y, x where they do not."""
+    said = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
+    names = "".join(map(str, said)).lower() if isinstance(said, list | tuple) else ""
+    return names if sorted(names) == ["x", "y", "z"] else "zyx"
 
 
 def first_place(path: StrPath) -> Spacing:

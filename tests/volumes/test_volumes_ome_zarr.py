@@ -229,6 +229,16 @@ def test_foreign_axes_channels_and_units(tmp_path, version):
     refused(path, VolumeFormatError, "name 4 axes, the array has shape")
 
 
+@pytest.mark.parametrize("names", ["xyz", "ZYX", "yzx", "abc"])
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_the_axes_of_a_plain_array_are_those_that_it_names(tmp_path, zarr_format, names):
+    values, path = volume((4, 5, 6), "uint16"), tmp_path / "a.zarr"
+    order = ["zyx".index(name) for name in names.lower()] if names != "abc" else [0, 1, 2]
+    named = {"dimension_names": tuple(names)} if zarr_format == 3 else {"attributes": {"_ARRAY_DIMENSIONS": [*names]}}
+    zarr.create_array(str(path), data=values.transpose(order), zarr_format=zarr_format, **named)
+    reads_as(path, values)
+
+
 @pytest.mark.parametrize("zarr_format", [2, 3])
 def test_a_plain_array_is_a_volume_when_it_is_3d(tmp_path, zarr_format):
     values = volume((4, 5, 6), "float32")
