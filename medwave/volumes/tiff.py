@@ -156,7 +156,21 @@ def _one_series(path: Path, tif: tifffile.TiffFile) -> tifffile.TiffPageSeries:
         raise GeometryError(
             f"{path}: the slices of a volume are equal in shape, these are {shapes}; crop or save apart"
         )
-    return stacks[0] if stacks else tif.series[0]
+    chosen = stacks[0] if stacks else tif.series[0]
+    if chosen.kind == "generic":
+        _check_unbroken(path, tif, chosen)
+    return chosen
+
+
+def _check_unbroken(path: Path, tif: tifffile.TiffFile, chosen: tifffile.TiffPageSeries) -> None:
+    """Refuse pages of another shape between those of a volume: without them, slices would lie too low."""
+    numbers = [page.index for page in chosen.pages]
+    for other in tif.series:
+        if numbers[0] < other.keyframe.index < numbers[-1] and other is not chosen and not other.keyframe.is_reduced:
+            raise GeometryError(
+                f"{path}: the slices of a volume are equal in shape, page {other.keyframe.index} (from 0) is "
+                f"{other.keyframe.shape}, others are {chosen.keyframe.shape}; crop them alike or remove it"
+            )
 
 
 def _check_grey(path: Path, tif: tifffile.TiffFile, page: tifffile.TiffPage) -> None:

@@ -246,6 +246,19 @@ def test_pages_that_were_added_one_by_one_are_a_stack(tmp_path, compression):
     refused(path, GeometryError, "equal in shape")
 
 
+@pytest.mark.parametrize("place", [0, 2, 4])
+def test_a_page_of_another_shape_may_lie_beside_a_volume_and_not_in_it(tmp_path, place):
+    path, values = tmp_path / "a.tif", volume((4, 6, 7), "uint8")
+    pages = [*values[:place], values[0, :4], *values[place:]]
+    with tifffile.TiffWriter(path) as writer:
+        for page in pages:
+            writer.write(page, metadata=None, photometric="minisblack")
+    if place == 2:
+        refused(path, GeometryError, r"page 2 \(from 0\) is \(4, 7\), others are \(6, 7\)")
+    else:
+        reads_as(path, values)
+
+
 def test_a_palette_of_imagej_is_for_display(tmp_path):
     values = volume((3, 4, 5), "uint8")
     red = np.zeros((3, 256), np.uint16)
