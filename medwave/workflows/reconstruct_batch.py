@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from medwave.core.detached import data_files
 from medwave.core.errors import MedwaveError
 from medwave.core.files import StrPath
 from medwave.core.locks import only_run_in
@@ -169,11 +170,13 @@ def reconstruct_batch(
 
 
 def _volumes_in(folder: Path) -> list[Path]:
-    """The volumes of a folder, or none when it is a folder of slices."""
+    """The volumes of a folder, or none when it is a folder of slices; a header counts together with its values."""
     found = [
         path for path in sorted(folder.iterdir())
         if not path.name.startswith(".") and (is_zarr(path) if path.is_dir() else is_stack(path))
     ]  # fmt: skip
+    values = {file for path in found if path.is_file() for file in data_files(path)}
+    found = [path for path in found if path not in values]
     return found if any(map(_is_volume, found[:_TRIED])) else []
 
 

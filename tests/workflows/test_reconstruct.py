@@ -309,6 +309,14 @@ def test_tables_and_names(many, files, bright_is_fibre):
     assert row["esa"] == pytest.approx(scored.distances.esa, abs=1e-4)
 
 
+def test_a_header_in_a_folder_counts_together_with_its_values(tmp_path, neuron):
+    for name in ("a.mhd", "b.nhdr"):
+        sitk.WriteImage(sitk.GetImageFromArray(neuron.image), str(tmp_path / name))
+    write_v3draw(tmp_path / "c.raw", neuron.image)
+    assert {path.name for path in tmp_path.iterdir()} >= {"a.raw", "b.raw"}
+    assert [item.volume.name for item in batch_items([tmp_path])] == ["a.mhd", "b.nhdr", "c.raw"]
+
+
 def test_a_table_may_name_urls(files):
     (files / "urls.csv").write_text("volume\nhttp://127.0.0.1:1/brain.ome.zarr\nfile:///data/other.tif\nimage.tif\n")
     items = batch_items([files / "urls.csv"])
