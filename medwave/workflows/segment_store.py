@@ -1,9 +1,10 @@
 """The folder of a segmentation while it grows: what it holds, and which blocks are finished.
 
 ``segmentation.json`` pins everything that shapes a probability: the input, the weights, where cubes lie. A run with
-other values is refused. ``segmentation.blocks`` gets a line when a block of ``probability.ome.zarr`` is written, so
-that a killed run goes on with the next; a line that a kill cut short does not count, and its block is written again,
-with the same values. The mask follows from the probability alone, and is made anew by every run.
+other values is refused, as is one whose store holds the images of another run. ``segmentation.blocks`` gets a line when
+a block of ``probability.ome.zarr`` is written, so that a killed run goes on with the next; a line that a kill cut short
+does not count, and its block is written again, with the same values. The mask follows from the probability alone, and
+is made anew by every run.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from medwave.core.files import StrPath, json_text, write_json
 from medwave.cubes import Box
 from medwave.cubes.plan import Triple
 from medwave.volumes import LazyVolume, OmeZarrImage, build_pyramid, create_ome_zarr
-from medwave.volumes.location import is_url, location, remove_store
+from medwave.volumes.location import absolute, is_url, location, remove_store
 from medwave.workflows.segment_pieces import NONE_SMALL, Pieces, Small, fibre_without, label_fibre, small_pieces
 
 PROBABILITY, MASK = "probability.ome.zarr", "mask.ome.zarr"
@@ -64,6 +65,7 @@ class SegmentStore:
 
     def __init__(self, folder: Path, pinned: dict[str, Any], images: Path | None = None, shard: int = 0) -> None:
         self.folder, self.images, self.shard = folder, images or folder, shard
+        self.store = None if absolute(self.images) == absolute(folder) else absolute(self.images)
         self.pinned: dict[str, Any] = json.loads(json_text(pinned))
         self.finished: set[Triple] = set()
         self._known = self._check()
@@ -80,7 +82,7 @@ class SegmentStore:
             self._journal = os.open(self.folder / JOURNAL, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             self._read_journal()
-            write_json(self.folder / RECORD, {"format": FORMAT, **self.pinned})
+            write_json(self.folder / RECORD, {"format": FORMAT, "store": self.store, **self.pinned})
             yield self._image(volume)
         finally:
             os.close(self._journal)
@@ -101,8 +103,8 @@ class SegmentStore:
     def _check(self) -> bool:
         """Whether the folder holds this segmentation already; any other is refused."""
         path = self.folder / RECORD
+        there = [name for name in (PROBABILITY, MASK) if (self.images / name).exists()]
         if not path.exists():
-            there = [name for name in (PROBABILITY, MASK) if (self.images / name).exists()]
             if there:
                 raise OutputError(
                     f"{self.images}: holds {there[0]}, but no {RECORD} of the run that made it; choose another folder"
@@ -114,6 +116,11 @@ class SegmentStore:
                 raise ValueError
         except (OSError, ValueError, KeyError, AttributeError):
             raise OutputError(f"{path}: not a usable record of a segmentation; choose another folder") from None
+        if there and known.get("store", self.store) != self.store:
+            raise OutputError(
+                f"{self.images}: holds {there[0]} of another run, that of {self.folder} has its images in "
+                f"{known['store'] or self.folder}; repeat its command, or choose another --store"
+            )
         other = [name for name in self.pinned if known.get(name) != self.pinned[name]]
         if other:
             said = ", ".join(f"{n}: {_short(known.get(n))} there, {_short(self.pinned[n])} now" for n in other[:3])

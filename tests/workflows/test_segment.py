@@ -253,6 +253,24 @@ def test_foreign_and_damaged_folders_are_refused(run, tmp_path):
         run("damaged")
 
 
+def test_a_store_with_the_images_of_another_run_is_refused(run, tmp_path):
+    shared, other = tmp_path / "shared", {"store": str(tmp_path / "shared"), "overlap": 48}
+    shared.mkdir()
+    run("first", store=str(shared))
+    before = content(shared)
+    with pytest.raises(OutputError, match="does not exist"):
+        run("typo", overlap=48, store=str(tmp_path / "gone"))
+    run("own", overlap=48)
+    for folder in ("typo", "own"):
+        with pytest.raises(OutputError, match=f"shared: holds {PROBABILITY} of another run.*choose another --store"):
+            run(folder, **other)
+    assert content(shared) == before
+    assert run("first", store=str(shared)).blocks_before == BLOCKS
+    assert run("own", overlap=48, store=str(tmp_path / "own")).blocks_before == BLOCKS
+    (tmp_path / "elsewhere").mkdir()
+    assert run("typo", overlap=48, store=str(tmp_path / "elsewhere")).blocks_before == 0
+
+
 def test_two_runs_do_not_share_a_folder(run):
     def meanwhile(at):
         with pytest.raises(OutputError, match=r"process \d+ is working in this folder"):
