@@ -9,6 +9,7 @@ Conventions
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import shutil
 import subprocess
@@ -28,6 +29,9 @@ from medwave.volumes.swc import LAST_STANDARD_TYPE
 PROGRAMS = ("vaa3d", "Vaa3D", "Vaa3D-x", "vaa3d64")
 """Names by which the program is looked for."""
 
+FILES = IMAGE, MARKER, RESULT = "volume.v3draw", "root.marker", "app2.swc"
+"""What goes to it and comes from it."""
+
 MARKER_HEADER = "##x,y,z,radius,shape,name,comment,color_r,color_g,color_b"
 
 
@@ -37,7 +41,7 @@ def find_vaa3d() -> str | None:
 
 
 def trace_with_vaa3d(volume: npt.NDArray[np.generic], folder: Path, options: TraceOptions) -> Tree:
-    """Trace a volume (z, y, x) by Vaa3D; the files in between lie in ``folder``, which goes when all went well.
+    """Trace a volume (z, y, x) by Vaa3D; the files in between lie in ``folder`` and go when all went well.
 
     Kind, threshold, the first root and the shortest branch are handed on; one tree is what APP2 makes.
 
@@ -55,7 +59,7 @@ def trace_with_vaa3d(volume: npt.NDArray[np.generic], folder: Path, options: Tra
         command = _prepared(volume, folder, options)
         program = find_vaa3d()
         shown = shlex.join(["vaa3d", *command])
-        result = folder / "app2.swc"
+        result = folder / RESULT
         if program is None:
             raise MissingProgramError(
                 f"vaa3d is not on the PATH; put it there and repeat this, or run: {shown} && "
@@ -69,7 +73,10 @@ def trace_with_vaa3d(volume: npt.NDArray[np.generic], folder: Path, options: Tra
                 f"vaa3d made no tree (exit code {done.returncode}, it said: {said}); look into it with: {shown}"
             )
         tree = read_swc(result)
-    shutil.rmtree(folder)
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # what else lies there is not ours
+        folder.rmdir()
     kind = np.where(tree.kind <= LAST_STANDARD_TYPE, tree.kind, UNDEFINED)  # Vaa3D numbers colours there
     return Tree(tree.positions, tree.radius, tree.parent, kind)
 
@@ -83,11 +90,11 @@ def _prepared(volume: npt.NDArray[np.generic], folder: Path, options: TraceOptio
         level = grey.scale.threshold_level(options.threshold)
     else:
         level = grey.scale.level(0.5) if options.kind == "probability" else automatic_threshold(grey.grey)
-    image, marker = folder / "volume.v3draw", "NULL"
+    image, marker = folder / IMAGE, "NULL"
     write_v3draw(image, grey.grey)
     if options.roots:
         z, y, x = (position + 1 for position in options.roots[0])
-        marker = str(folder / "root.marker")
+        marker = str(folder / MARKER)
         write_text(marker, f"{MARKER_HEADER}\n{x:g},{y:g},{z:g},0,1,,,255,0,0\n")
     parameters = [marker, "0", f"{int(level)}", "1", "1", "0", "0", f"{options.shortest_segment:g}"]
-    return ["-x", "vn2", "-f", "app2", "-i", str(image), "-o", str(folder / "app2.swc"), "-p", *parameters]
+    return ["-x", "vn2", "-f", "app2", "-i", str(image), "-o", str(folder / RESULT), "-p", *parameters]

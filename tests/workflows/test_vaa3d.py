@@ -78,6 +78,14 @@ def test_its_tree_comes_back_in_our_voxels_and_types(volume, on_path, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bin", "called.txt", "image.tif", "tree.swc"]
 
 
+def test_what_else_lies_in_its_folder_stays(volume, on_path, tmp_path):
+    on_path(PROGRAM)
+    (tmp_path / "tree_vaa3d").mkdir()
+    (tmp_path / "tree_vaa3d" / "by_hand.swc").write_text("1 0 4 8 2 1 -1\n")
+    trace_file(volume, tmp_path / "tree.swc", tracer="vaa3d", shortest_segment=3.0)
+    assert [p.name for p in (tmp_path / "tree_vaa3d").iterdir()] == ["by_hand.swc"]
+
+
 def test_a_root_becomes_a_marker_that_counts_from_one_and_units_are_ours(volume, on_path, tmp_path):
     keep = 'Path("marker.txt").write_text(Path(words[words.index("-p") + 1]).read_text())\n'
     on_path(PROGRAM + keep)
