@@ -24,6 +24,7 @@ from medwave.engine.predict import usable_device
 from medwave.models import FibreNet, open_network
 from medwave.transforms.microscopy import IntensityScale
 from medwave.volumes import LazyVolume, OmeZarrImage, fill_level, open_stack
+from medwave.volumes.location import stamp
 from medwave.workflows.options_neurons import SegmentOptions
 from medwave.workflows.segment_pieces import Small, label_fibre
 from medwave.workflows.segment_store import as_bytes, mask_block
@@ -69,7 +70,7 @@ class _Tools(NamedTuple):
     image: OmeZarrImage
 
 
-_opened: dict[ShardWork, _Tools] = {}
+_opened: dict[tuple[ShardWork, Any], _Tools] = {}
 _opening = threading.Lock()
 
 
@@ -154,12 +155,13 @@ def _worker_number() -> int:
 
 
 def _tools(work: ShardWork) -> _Tools:
-    """Opened once per process; those of an earlier job are let go."""
+    """Opened once per process; those of an earlier job are let go, and those of a volume that was replaced."""
     with _opening:
-        if work not in _opened:
+        key = work, stamp(work.volume)
+        if key not in _opened:
             _opened.clear()
-            _opened[work] = _open(work)
-        return _opened[work]
+            _opened[key] = _open(work)
+        return _opened[key]
 
 
 def _open(work: ShardWork) -> _Tools:

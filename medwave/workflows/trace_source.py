@@ -19,6 +19,7 @@ from medwave.cubes import Box
 from medwave.cubes.plan import Triple
 from medwave.tracing.grey import BRIGHTEST_SHARE, GreyScale, brightest_rank, fixed_scale, image_scale
 from medwave.volumes import LazyVolume, open_stack
+from medwave.volumes.location import stamp
 
 FIBRE_SHARE = 1e-3
 """Of the voxels of an image, those whose contrast counts as full where it is traced together with probabilities."""
@@ -39,19 +40,20 @@ class Stack:
     spacing: tuple[float, float, float] | None = None
 
     def open(self) -> LazyVolume:
-        """The volume; opened once per process."""
+        """The volume; opened once per process, and anew when its file was replaced: workers outlive a run."""
         with _opening:
-            if self not in _opened:
+            key = self, stamp(self.path)
+            if key not in _opened:
                 while len(_opened) >= _KEPT:
                     _opened.pop(next(iter(_opened)))
-                _opened[self] = open_stack(
+                _opened[key] = open_stack(
                     self.path, channel=self.channel, level=self.level, axes=self.axes, spacing_um=self.spacing
                 )
-            return _opened[self]
+            return _opened[key]
 
 
 _KEPT = 4
-_opened: dict[Stack, LazyVolume] = {}
+_opened: dict[tuple[Stack, Any], LazyVolume] = {}
 _opening = threading.Lock()
 
 

@@ -14,8 +14,9 @@ from medwave.core.errors import InputError, OutputError
 from medwave.cubes import Box
 from medwave.engine.fibres import blocks_within
 from medwave.volumes import create_ome_zarr, open_stack
+from medwave.workflows import segment_tasks
 from medwave.workflows.segment_store import JOURNAL, PROBABILITY
-from medwave.workflows.segment_tasks import shards_of
+from medwave.workflows.segment_tasks import ShardWork, shards_of
 
 SHAPE = (8, 20, 600)
 BLOCKS = 5
@@ -200,3 +201,14 @@ def test_from_a_bucket_to_a_bucket(run, bucket, image, undisturbed, tmp_path):
     assert there == stores(undisturbed.folder)
     again = run(source=source, store=f"{bucket}/run")
     assert (again.blocks_before, again.cubes.predicted) == (BLOCKS, 0)
+
+
+def test_workers_open_a_volume_anew_that_was_replaced(tmp_path, monkeypatch):
+    monkeypatch.setattr(segment_tasks, "_open", lambda _: object())
+    work = ShardWork(str(tmp_path / "a.nii"), "w", "", "p", None, None, None, 1)
+    tools = []
+    for content in (b"one", b"other"):
+        (tmp_path / "a.nii").write_bytes(content)
+        tools += [segment_tasks._tools(work), segment_tasks._tools(work)]
+    assert tools[0] is tools[1] is not tools[2] is tools[3]
+    segment_tasks._opened.clear()

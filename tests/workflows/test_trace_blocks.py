@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -224,6 +225,24 @@ def test_a_real_neuron_by_blocks(data_folder, tmp_path):
     with stacks():
         tree = by_blocks(Stack(str(path)), TraceOptions(), tmp_path / "parts", (50, 200, 150), image.shape, 5000)
     assert tree == trace(image)
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.mhd", "a.tif"])
+def test_a_volume_that_is_replaced_is_opened_anew(tmp_path, name):
+    """Workers of a cluster outlive a run, and hold what is read whole in memory."""
+    path, found = tmp_path / name, []
+    with stacks():
+        for value in (1, 2):
+            image = np.full((4, 5, 6), value, np.uint8)
+            if name.endswith("tif"):
+                tifffile.imwrite(path, image, compression="zlib" if value == 2 else None, photometric="minisblack")
+            else:
+                sitk.WriteImage(sitk.GetImageFromArray(image), str(path))
+            if name.endswith("mhd"):  # only the values change
+                os.utime(path, ns=(0, 0))
+            found += [Stack(str(path)).open(), Stack(str(path)).open()]
+            assert (found[-1].read() == value).all()
+    assert found[0] is found[1] is not found[2] is found[3]
 
 
 # --- interruptions and clusters --------------------------------------------------------------------------------------
