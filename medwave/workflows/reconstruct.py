@@ -189,13 +189,17 @@ def _traced(
     else:
         background = float(result.record["intensities"]["center"])
         both, threshold = options.trace_on == "both", 0.0
+        mask = absolute(result.mask) if options.smallest_piece_voxels > 1 else None
         source = FibreSource(
-            stack_of(result.volume, options), start, shape, probability, options.threshold, background, both
+            stack_of(result.volume, options), start, shape, probability, options.threshold, background, both, mask
         )
     how = trace_options(options, result.spacing_um, kind="probability", threshold=threshold)
+    if options.trace_on == "probability":  # its pieces are those of the mask
+        how = replace(how, smallest_component_voxels=max(how.smallest_component_voxels, options.smallest_piece_voxels))
     if how.roots is not None:
         how = replace(how, roots=tuple((z - start[0], y - start[1], x - start[2]) for z, y, x in how.roots))
     inputs = json.loads((result.folder / RECORD).read_text(encoding="utf-8"))
+    inputs["smallest_piece"] = options.smallest_piece_voxels
     with stacks(), naming(result.volume):
         return make_tree(
             source, result.folder / TREE, how, options.tracer, inputs=inputs, workers=workers,

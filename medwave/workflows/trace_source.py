@@ -133,12 +133,14 @@ class FibreSource(_PartOfStack):
         threshold: probability of fibre, 0 to 1.
         background: value of the image.
         both: with the probability.
+        mask: OME-Zarr, 0 in pieces of fibre that are left out; none are where it is not given.
     """
 
     probability: str
     threshold: float
     background: float
     both: bool
+    mask: str | None = None
 
     @property
     def top_share(self) -> float:
@@ -186,7 +188,10 @@ class FibreSource(_PartOfStack):
 
     def _fibre(self, box: Box) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
         probability = self._read(self.shown, box)
-        return probability, probability > self.threshold * 255
+        inside = probability > self.threshold * 255
+        if self.mask is not None:
+            inside &= self._read(Stack(self.mask), box) > 0
+        return probability, inside
 
 
 Source = VolumeSource | FibreSource

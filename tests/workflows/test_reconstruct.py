@@ -96,6 +96,20 @@ def test_the_image_is_traced_within_the_mask_only(run, files, neuron):
     assert both.segmentation.cubes.predicted == 0
 
 
+@pytest.mark.parametrize("trace_on", ["probability", "image", "both"])
+def test_pieces_that_the_mask_leaves_out_are_not_traced(files, bright_is_fibre, trace_on):
+    image = np.random.default_rng(0).integers(0, 12, SHAPE).astype(np.uint8)
+    image[11:14, 19:22, 5:65] = image[5:7, 50:52, 20:50] = 200  # of 540 and 120 voxels
+    tifffile.imwrite(files / "pieces.tif", image, imagej=True, metadata={"axes": "ZYX"})
+    options = {"weights": bright_is_fibre, "bridge_distance": 0, "trace_on": trace_on}
+    every = medwave.reconstruct(files / "pieces.tif", files / "out", **options)
+    assert [round(y) for y in every.tree.positions[every.tree.roots, 1]] == [20, 50]
+    large = medwave.reconstruct(files / "pieces.tif", files / "out", **options, smallest_piece_voxels=400)
+    assert not part_mask(files / "out")[:, 40:].any()
+    assert large.tree.length > 50
+    assert large.tree.positions[:, 1].max() < 25
+
+
 def test_micrometres(run, files):
     voxels, um = run("v", spacing=SPACING), run("u", spacing=SPACING, units="um")
     np.testing.assert_allclose(um.tree.positions, voxels.tree.positions * SPACING[::-1], atol=1e-5)
