@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch.utils.data import Dataset
 
-from medwave.core.errors import InputError
+from medwave.core.errors import InputError, MedwaveError
 from medwave.core.files import StrPath
 from medwave.data.cube_folder import SPLITS, CubeRow, read_table
 from medwave.data.neurons import Item, Shape3
@@ -30,6 +30,8 @@ class NeuronCubes(Dataset[Item]):
     Raises:
         MissingFileError: when the folder has no table.
         InputError: for an unknown word, or when the split has no cube.
+
+    Items raise :class:`medwave.core.errors.MedwaveError` where a file of theirs is missing or damaged.
     """
 
     def __init__(
@@ -59,7 +61,12 @@ class NeuronCubes(Dataset[Item]):
         files = {"image": "image", "label": "label", "skeleton": "lines"}
         names = {key: str(row.path(self.folder, part)) for key, part in files.items()}
         self.chain.set_random_state(int(np.random.default_rng((self.seed, index)).integers(2**32)))
-        item: Item = self.chain({**names, "center": row.center, "width": row.width})
+        try:
+            item: Item = self.chain({**names, "center": row.center, "width": row.width})
+        except RuntimeError as error:  # MONAI wraps what its transforms raise
+            if isinstance(error.__cause__, MedwaveError):
+                raise error.__cause__ from None
+            raise
         return item
 
     def row(self, index: int) -> CubeRow:

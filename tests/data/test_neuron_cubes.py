@@ -6,7 +6,7 @@ import tifffile
 import torch
 from torch.utils.data import DataLoader
 
-from medwave.core.errors import InputError, MissingFileError
+from medwave.core.errors import InputError, MissingFileError, VolumeFormatError
 from medwave.core.tree import Tree
 from medwave.cubes import Box, SampledCube, sample_cubes
 from medwave.data import NeuronCubes
@@ -198,3 +198,17 @@ def test_unknown_words_and_empty_sides_are_refused(folder, tmp_path):
     write_table(tmp_path, rows, {"a": "train"}, {})
     with pytest.raises(InputError, match="no cube to test with"):
         NeuronCubes(tmp_path, "test")
+
+
+def test_a_cube_that_is_gone_or_damaged_is_named(tmp_path):
+    rows, _, _ = write(tmp_path)
+    write_table(tmp_path, rows, {rows[0].neuron: "train"}, {})
+    data = NeuronCubes(tmp_path)
+    for row in rows:
+        row.path(tmp_path, "label").write_bytes(b"II*\0 cut short")
+    with pytest.raises(VolumeFormatError, match=r"_label\.tif.*copy or download it again"):
+        data[0]
+    for row in rows:
+        row.path(tmp_path, "image").unlink()
+    with pytest.raises(MissingFileError, match=r"_image\.tif"):
+        data[0]
