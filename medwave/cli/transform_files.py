@@ -53,7 +53,7 @@ def compose(
     sources: Sources,
     output: Output,
     reference: file_option(
-        "--reference", "Image whose grid a field .nii.gz lies on; by itself the first fixed one."
+        "--reference", "Image whose grid a field .nii.gz lies on; by itself the fixed one of the first run."
     ) = None,
 ) -> None:
     """Join transforms to one: points pass through them in order, images are pulled back through the same chain."""
@@ -65,7 +65,9 @@ def compose(
 def invert(
     source: Annotated[Path, typer.Argument(metavar="TRANSFORM", help=f"{_WHAT}.")],
     output: Output,
-    reference: file_option("--reference", "Image whose grid a field .nii.gz lies on; by itself the moving one.") = None,
+    reference: file_option(
+        "--reference", "Image whose grid a field .nii.gz lies on; by itself the moving one of a run."
+    ) = None,
 ) -> None:
     """Write the inverse of a transform: as a run stored it, else found by Newton steps."""
     from medwave.workflows.transform_files import invert_transform

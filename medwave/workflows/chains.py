@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 
 GridSource = Grid | Volume | StrPath
 
+_NO_GRID = (
+    "a grid is needed, which this transform does not tell; give an image on it (--reference, or --fixed of "
+    "convert-transform)"
+)
+
 
 @dataclass(frozen=True)
 class Chain:
@@ -61,8 +66,21 @@ class Chain:
         first = self.transform.steps[0] if self.transform.steps else None
         grid = self.fixed or (first.grid if isinstance(first, FieldStep) else None)
         if grid is None:
-            raise InputError("a grid is needed, which this transform does not tell; give --reference (an image on it)")
+            raise InputError(_NO_GRID)
         return grid
+
+    def whole(self, reference: GridSource | None = None) -> Grid:
+        """The grid of one field that holds the whole chain, which says nothing beyond it.
+
+        As :meth:`start`, but a field among other steps does not count: files keep the part of it that moves, and what
+        comes before it may lead elsewhere.
+
+        Raises:
+            InputError: when there is none.
+        """
+        if reference is None and self.fixed is None and len(self.transform.steps) > 1:
+            raise InputError(_NO_GRID)
+        return self.start(reference)
 
 
 def load_chain(
@@ -127,7 +145,9 @@ def inverted(transform: SpatialTransform) -> tuple[SpatialTransform, float]:
         matrix, field = _split(step)
         found, residual = invert_array(field, tolerance_voxels=1e-3)
         worst = max(worst, float(residual.max()))
-        back += [LinearStep(np.linalg.inv(matrix)), FieldStep(found, step.grid)]
+        if not np.array_equal(matrix, np.eye(4)):
+            back.append(LinearStep(np.linalg.inv(matrix)))
+        back.append(FieldStep(found, step.grid))
     return SpatialTransform(tuple(back)).merged(), worst
 
 

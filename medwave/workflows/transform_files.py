@@ -113,7 +113,7 @@ def compose_transforms(
             order, so that the space in which one ends is that in which the next begins. Images are pulled back
             through the same chain, from the first fixed grid to the last moving image.
         output: ``.h5``: nothing is resampled; ``.tfm``, ``.txt``, ``.mat``: linear ones; ``.nii.gz``: one field.
-        reference: grid of the field; by itself that of the first part.
+        reference: grid of the field; by itself the fixed one of the first part, where that is a run.
 
     Raises:
         MissingFileError, VolumeFormatError, GeometryError, InputError, OutputError: as for :func:`convert_transform`.
@@ -121,7 +121,7 @@ def compose_transforms(
     check_result(output, *sources, reference)
     chain = joined([load_chain(source) for source in sources])
     if is_nifti(output):
-        _write_field(output, chain.transform, chain.start(reference))
+        _write_field(output, chain.transform, chain.whole(reference))
     else:
         write_transform(output, chain.transform)
     return Written(Path(output), chain.transform)
@@ -136,17 +136,16 @@ def invert_transform(
         source: a result or the folder of a run, whose stored inverse is taken; a transform or a file, whose fields
             are inverted by Newton steps on their own grids.
         output: as for :func:`compose_transforms`.
-        reference: grid of a field ``.nii.gz``; by itself the moving one, where it is known.
+        reference: grid of a field ``.nii.gz``; by itself the moving one of a run, or that of a file that holds a field
+            alone, if it is 0 at the border.
 
     Raises:
         MissingFileError, VolumeFormatError, GeometryError, InputError, OutputError: as for :func:`convert_transform`.
     """
     check_result(output, source, reference)
-    chain = load_chain(source)
-    back, residual = chain.turned_round()
+    back, residual = load_chain(source).turned_round()
     if is_nifti(output):
-        first = chain.transform.steps[0]
-        _write_field(output, back.transform, back.start(reference or back.fixed or getattr(first, "grid", None)))
+        _write_field(output, back.transform, back.whole(reference))
     else:
         write_transform(output, back.transform)
     return Written(Path(output), back.transform, residual_voxels=residual)
@@ -205,7 +204,7 @@ def _write(chain: Chain, path: Path, to: str, fixed_name: str, moving_name: str)
     matrix = chain.transform.linear
     if to == "itk":
         if is_nifti(path):
-            _write_field(path, chain.transform, chain.start())
+            _write_field(path, chain.transform, chain.whole())
         else:
             write_transform(path, chain.transform)
         return ""

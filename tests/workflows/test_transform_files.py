@@ -108,7 +108,7 @@ def test_composites_are_nothing_but_one_after_the_other(files, tmp_path):
         expected = read_transform(part).apply_points_mm(expected)
     np.testing.assert_allclose(read_transform(tmp_path / "all.h5").apply_points_mm(points), expected, atol=1e-5)
     np.testing.assert_allclose(through_itk(tmp_path / "all.h5", points), expected, atol=1e-4)
-    medwave.compose_transforms(parts, tmp_path / "all.nii.gz")
+    medwave.compose_transforms(parts, tmp_path / "all.nii.gz", reference=FIXED)
     np.testing.assert_allclose(read_transform(tmp_path / "all.nii.gz").apply_points_mm(points), expected, atol=2e-3)
     medwave.compose_transforms([files / "affine.tfm", files / "affine.tfm"], tmp_path / "twice.tfm")
     np.testing.assert_allclose(read_transform(tmp_path / "twice.tfm").linear, MATRIX @ MATRIX, atol=1e-9)
@@ -123,6 +123,24 @@ def test_a_transform_and_its_inverse_make_nothing(files, tmp_path):
     assert np.linalg.norm(chain.apply_points_mm(points) - points, axis=1).mean() < 0.15  # mm, between voxels of 5 mm
     there = phantom.to_moving(points)
     assert np.linalg.norm(through_itk(tmp_path / "back.h5", there) - points, axis=1).mean() < 0.15
+
+
+@pytest.mark.parametrize("make", ["compose_transforms", "convert_transform", "invert_transform"])
+def test_one_field_of_a_composite_needs_a_grid(files, tmp_path, make):
+    """Its field lies where it moves something, and in the fixed space: elsewhere, the affine would be lost."""
+    source = [files / "both.h5"] if make == "compose_transforms" else files / "both.h5"
+    with pytest.raises(InputError, match="give an image on it"):
+        getattr(medwave, make)(source, tmp_path / "one.nii.gz")
+    assert not (tmp_path / "one.nii.gz").exists()
+
+
+def test_a_field_that_ends_in_zeros_is_inverted_on_its_own_grid(tmp_path):
+    write_field(tmp_path / "field.nii.gz", field_on(FIXED), FIXED)
+    medwave.invert_transform(tmp_path / "field.nii.gz", tmp_path / "back.nii.gz")
+    back, points = read_transform(tmp_path / "back.nii.gz"), nodes(FIXED)
+    assert back.steps[0].grid.matches(FIXED)
+    there = read_transform(tmp_path / "field.nii.gz").apply_points_mm(points)
+    assert np.linalg.norm(back.apply_points_mm(there) - points, axis=1).mean() < 0.15
 
 
 def test_a_whole_transform_in_one_field_has_an_inverse_too(files, ends, tmp_path):
