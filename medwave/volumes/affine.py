@@ -12,7 +12,7 @@ from pathlib import Path
 from medwave.core.errors import GeometryError, OutputError
 from medwave.core.files import StrPath, atomic_path, write_text
 from medwave.core.geometry import Float64Array
-from medwave.volumes.itk import affine_from_itk, affine_text, affine_to_itk, load_transform, save_linear
+from medwave.volumes.itk import affine_text, affine_to_itk, linear_matrix, load_transform, save_linear
 
 AFFINE_SUFFIXES = (".tfm", ".txt", ".mat")
 
@@ -51,9 +51,4 @@ def read_affine(path: StrPath) -> Float64Array:
             f"{path}: a linear transform is needed, this {transform.GetName()} bends space; "
             "give it as a whole transform instead of an affine"
         )
-    matrix = affine_from_itk(transform)
-    try:
-        affine_to_itk(matrix)
-    except GeometryError as error:
-        raise GeometryError(f"{path}: {error}") from None
-    return matrix
+    return linear_matrix(path, transform)

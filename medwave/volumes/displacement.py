@@ -152,7 +152,7 @@ def field_of(file: Path, decoded: Decoded) -> tuple[Float32Array, Grid]:
     if decoded.intent == _RAS_INTENT:
         components[:2] = (np.negative(values, dtype=np.float32) for values in components[:2])
     field = vectors_to_voxels(components, grid)
-    _check_finite(file, field)
+    check_finite(file, field)
     return field, grid
 
 
@@ -167,7 +167,7 @@ def check_field(path: StrPath, displacement_voxels: npt.NDArray[Any], grid: Grid
             f"{path}: the axes of the grid are not at right angles, which ITK's files cannot express; "
             "resample the fixed image to an unsheared grid first"
         )
-    _check_finite(path, displacement_voxels)
+    check_finite(path, displacement_voxels)
 
 
 def lps_matrix(grid: Grid) -> Float64Array:
@@ -194,6 +194,7 @@ def last_axis_slabs(shape: tuple[int, ...]) -> Iterator[slice]:
         yield slice(start, min(start + depth, shape[2]))
 
 
-def _check_finite(path: StrPath, field: npt.NDArray[Any]) -> None:
+def check_finite(path: StrPath, field: npt.NDArray[Any]) -> None:
+    """Refuse a field of which a displacement is NaN or infinite."""
     if not (np.isfinite(field.min()) and np.isfinite(field.max())):
         raise InputError(f"{path}: displacements are finite, this field holds NaN or infinity")

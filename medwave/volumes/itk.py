@@ -84,6 +84,20 @@ def affine_from_itk(transform: sitk.Transform) -> Float64Array:
     return np.asarray(RAS_TO_LPS @ lps @ RAS_TO_LPS)
 
 
+def linear_matrix(path: StrPath, transform: sitk.Transform) -> Float64Array:
+    """What :func:`affine_from_itk` gives for a transform that was read from a file.
+
+    Raises:
+        GeometryError: when it is not invertible; the message names the file.
+    """
+    matrix = affine_from_itk(transform)
+    try:
+        affine_parameters(matrix)
+    except GeometryError as error:
+        raise GeometryError(f"{path}: {error}") from None
+    return matrix
+
+
 def load_transform(path: StrPath) -> sitk.Transform:
     """Read a 3-D transform file of ITK.
 

@@ -18,11 +18,11 @@ import numpy.typing as npt
 from medwave.core.errors import GeometryError, InputError
 from medwave.core.files import StrPath, input_file
 from medwave.core.geometry import Float64Array, Grid, transform_points
-from medwave.volumes.displacement import Float32Array, field_of, vectors_to_voxels
+from medwave.volumes.displacement import Float32Array, check_finite, field_of, vectors_to_voxels
 from medwave.volumes.freesurfer import read_lta, read_register_dat, register_dat_matrix
 from medwave.volumes.fsl import field_of as fsl_field_of
 from medwave.volumes.fsl import four_by_four, read_flirt
-from medwave.volumes.itk import affine_from_itk, grid_affine, load_transform
+from medwave.volumes.itk import grid_affine, linear_matrix, load_transform
 from medwave.volumes.nifti import decode_nifti, is_nifti
 
 POINTS_AT_ONCE = 1 << 18
@@ -111,7 +111,8 @@ def read_transform(path: StrPath, *, fixed: Grid | None = None, moving: Grid | N
     Raises:
         MissingFileError: when the file does not exist.
         VolumeFormatError: when it is none of these, or is damaged.
-        GeometryError: when it is not 3-D, or holds another kind of transform, such as a B-spline.
+        GeometryError: when it is not 3-D, cannot be inverted though it is linear, or holds another kind of transform,
+            such as a B-spline.
         InputError: when a displacement is NaN or infinite, or a grid is needed that was not given.
     """
     file = input_file(path)
@@ -154,7 +155,7 @@ def _steps(path: StrPath, transform: Any) -> list[LinearStep | FieldStep]:
     import SimpleITK as sitk
 
     if transform.IsLinear():
-        return [LinearStep(affine_from_itk(transform))]
+        return [LinearStep(linear_matrix(path, transform))]
     transform = transform.Downcast()
     if isinstance(transform, sitk.CompositeTransform):
         order = reversed(range(transform.GetNumberOfTransforms()))
@@ -163,7 +164,9 @@ def _steps(path: StrPath, transform: Any) -> list[LinearStep | FieldStep]:
         image = transform.GetDisplacementField()
         vectors = sitk.GetArrayViewFromImage(image)
         grid = Grid(image.GetSize(), grid_affine(image))
-        return [FieldStep(vectors_to_voxels([vectors[..., c].T for c in range(3)], grid), grid)]
+        field = vectors_to_voxels([vectors[..., c].T for c in range(3)], grid)
+        check_finite(path, field)
+        return [FieldStep(field, grid)]
     raise GeometryError(
         f"{path}: linear transforms and displacement fields are known, this is a {transform.GetName()}; "
         "convert it to a displacement field, for example with SimpleITK's TransformToDisplacementField"

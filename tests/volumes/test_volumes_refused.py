@@ -84,6 +84,25 @@ def test_files_that_are_no_field(tmp_path):
         read_transform(tmp_path / "spline.tfm")
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_field_of_itk_that_is_not_finite(tmp_path, value):
+    vectors = np.zeros((6, 5, 4, 3))
+    vectors[2, 2, 2] = value
+    field = sitk.DisplacementFieldTransform(sitk.GetImageFromArray(vectors, isVector=True))
+    sitk.WriteTransform(sitk.CompositeTransform([field]), str(tmp_path / "bad.h5"))
+    with pytest.raises(InputError, match=r"bad\.h5.*NaN or infinity"):
+        read_transform(tmp_path / "bad.h5")
+
+
+def test_a_linear_transform_that_flattens_space(tmp_path):
+    flat = sitk.AffineTransform(3)
+    flat.SetParameters([1, 0, 0, 0, 1, 0, 0, 0, 0, 5, 6, 7])
+    for name in ("flat.tfm", "flat.mat"):
+        sitk.WriteTransform(flat, str(tmp_path / name))
+        with pytest.raises(GeometryError, match=rf"{name}: .*invertible"):
+            read_transform(tmp_path / name)
+
+
 @pytest.mark.parametrize("name", ["c.h5", "a.tfm", "a.mat", "f.nii", "f.nii.gz"])
 def test_a_full_disk_leaves_the_older_file(tmp_path, name):
     grid = Grid((20, 20, 20), np.eye(4))
