@@ -47,7 +47,7 @@ def register(
     from medwave.core.memory import freed_memory_kept
     from medwave.core.provenance import check_unchanged
     from medwave.workflows.register import register as run
-    from medwave.workflows.run_folder import result_folder, run_files, spare_inputs
+    from medwave.workflows.run_folder import files_behind, result_folder, run_files, spare_inputs
 
     files = {
         "fixed": fixed, "moving": moving, "fixed_labels": fixed_labels, "moving_labels": moving_labels,
@@ -68,7 +68,7 @@ def register(
         only_run_in(output),
         freed_memory_kept(),
     ):
-        spare_inputs(run_files(output), hashed.values())
+        spare_inputs(run_files(output), files_behind(*hashed.values()))
         result = run(
             **given, fixed_channels=sides["fixed_channel"], moving_channels=sides["moving_channel"],
             channel_weights=channel_weights, options=options, on_stage=on_stage, on_progress=on_progress,

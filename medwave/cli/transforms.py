@@ -99,8 +99,9 @@ def evaluate(
 ) -> None:
     """Dice and surface distances per structure, folds and inverse consistency, as a table and JSON."""
     from medwave.workflows.evaluate import evaluate as measure
+    from medwave.workflows.run_folder import files_behind
 
-    check_json(json, (labels_fixed, labels_moving, mask, names))
+    check_json(json, (*files_behind(run), labels_fixed, labels_moving, mask, names))
     result = measure(run, labels_fixed=labels_fixed, labels_moving=labels_moving, mask=mask, names=names)
     if wants_table(result.as_dict(), json):
         _print_table(result)

@@ -28,7 +28,7 @@ from medwave.workflows.cohort_index import SUMMARY_COLUMNS, cohort_rows, summary
 from medwave.workflows.cohort_items import CHANNELS, ROLES, SIDES, PairItem, stem
 from medwave.workflows.options import RegisterOptions
 from medwave.workflows.options_cohort import CohortOptions
-from medwave.workflows.run_folder import MARK, result_folder, run_files, spare_inputs
+from medwave.workflows.run_folder import MARK, files_behind, result_folder, run_files, spare_inputs
 
 RUNS, INDEX, SUMMARY, FAILURES = "runs", "index.html", "summary.csv", "failed.csv"
 PREVIEW = "preview.jpg"
@@ -165,7 +165,8 @@ def _spare_inputs(
     targets = [folder / name for name in (INDEX, SUMMARY, FAILURES, *(() if bids_source is None else OWN_FILES))]
     runs = [file for item in items for file in run_files(folder / RUNS / item.name)]
     described = [] if bids_source is None else [Path(bids_source) / name for name in OWN_FILES]
-    spare_inputs([*targets, *runs], [*described, *others, *(path for item in items for path in item.files.values())])
+    given = files_behind(*(path for item in items for path in item.files.values()))
+    spare_inputs([*targets, *runs], [*described, *others, *given])
 
 
 def everywhere(item: PairItem) -> PairItem:

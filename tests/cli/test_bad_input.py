@@ -208,6 +208,21 @@ def test_a_result_never_replaces_an_input(refused, pair, tmp_path):
     assert copy.read_bytes() == pair["moving"].read_bytes()
 
 
+def test_a_run_is_not_replaced_by_what_starts_from_it_or_measures_it(refused, pair, run):
+    before = {name: (run / name).read_bytes() for name in listing(run) if (run / name).is_file()}
+    assert "would replace this input" in refused(
+        "register", pair["fixed"], pair["moving"], "--init", run, "-o", run, *QUICK
+    )
+    assert "would replace its input" in refused("evaluate", run, "--json", run / "run.json")
+    assert {name: (run / name).read_bytes() for name in before} == before
+
+
+def test_an_absent_reference_is_told_also_where_there_is_an_older_result(refused, medwave, pair, run, tmp_path):
+    words = ("apply", run, pair["moving"], "-o", tmp_path / "moved")
+    assert medwave(*words).code == 0
+    assert "absent.nii.gz: no such file" in refused(*words, "--reference", tmp_path / "absent.nii.gz")
+
+
 def test_a_failed_run_leaves_an_older_one_as_it_was(refused, medwave, pair, run, tmp_path):
     before = {name: (run / name).read_bytes() for name in listing(run) if (run / name).is_file()}
     refused("register", pair["fixed"], tmp_path / "absent.nii.gz", "-o", run, *QUICK)

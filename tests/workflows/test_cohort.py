@@ -168,6 +168,9 @@ def test_no_input_is_replaced(tmp_path):
     chained = [replace(items[0], files={**items[0].files, "moving": folder / "out/runs/b1_to_b0/warped.nii.gz"})]
     with pytest.raises(OutputError, match=r"warped\.nii\.gz: a result would replace this input"):
         register_cohort(chained, folder / "out", options=QUICK)
+    again = [replace(items[0], files={**items[0].files, "init": folder / "out/runs/b1_to_b0"})]
+    with pytest.raises(OutputError, match=r"b1_to_b0/run\.json: a result would replace this input"):
+        register_cohort(again, folder / "out", options=QUICK)
 
 
 def test_further_channels_come_from_the_table(tmp_path):
