@@ -145,6 +145,8 @@ def apply_to_files(
     mover = _Mover(transform, direction, reference, options)
     mover.check(images, labels, points)
     inputs = [input_file(path) for path in (*images, *labels, *points)]
+    if reference is not None:
+        input_file(reference)
     ending = _SUFFIXES[mover.direction] if suffix is None else suffix
     folder = Path(output)
     targets = [folder / _result_name(path, ending, ".nii.gz") for path in (*images, *labels)]
