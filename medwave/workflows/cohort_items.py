@@ -4,8 +4,8 @@ A table of pairs has the columns ``fixed`` and ``moving`` and, where wanted, ``n
 register`` (:data:`ROLES`, :data:`CHANNELS`); its paths are relative to it. In a folder each subfolder that holds a file
 named ``fixed`` or ``moving`` is a pair, which fails when it lacks one of them, and its other files go by their role;
 images that lie in the folder itself are registered to a template or to each other. A file ``X_labels``, ``X_seg`` or
-``X_dseg`` is the label map of the image ``X``, or of the one image whose name begins with ``X_``. In a BIDS dataset the
-images of one suffix are taken.
+``X_dseg`` is the label map of the image ``X``, or else of the one image whose name begins with ``X_``; a file
+``X_mask`` is no image. In a BIDS dataset the images of one suffix are taken.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ CHANNELS = tuple(f"{side}_channel_{number}" for number in range(1, 5) for side i
 """Further images of the two subjects: columns and file names; those of one number belong together."""
 ENDINGS = (".nii.gz", ".nii", ".mgz", ".mgh", ".nrrd", ".nhdr", ".mha", ".mhd")
 _LABELS = ("_labels", "_label", "_dseg", "_seg")
+_NO_IMAGES = (*_LABELS, "_mask")
 _TAKEN = ("index.html", "failed.csv", "summary.csv", "dataset_description.json", ".bidsignore")
 
 
@@ -82,10 +83,13 @@ def cohort_subjects(source: StrPath, *, suffix: str = "T1w") -> list[Subject]:
             Subject(stem(image), image, _beside(image, name), name)
             for image, name in sorted(bids_images(path, suffix).items())
         ]
-    images = [p for p in sorted(path.iterdir()) if _is_image(p) and not _is_labels(p)]
+    images = [p for p in sorted(path.iterdir()) if _is_image(p) and not stem(p).endswith(_NO_IMAGES)]
     if not images:
-        raise InputError(f"{path}: holds no image ({', '.join(ENDINGS)}); name a folder of images or a table")
-    labels = _labels_of(images, [p for p in sorted(path.iterdir()) if _is_image(p) and _is_labels(p)])
+        raise InputError(
+            f"{path}: holds no image ({', '.join(ENDINGS)}; {', '.join(_NO_IMAGES)} before it are none); name a folder "
+            "of images or a table"
+        )
+    labels = _labels_of(images, [p for p in sorted(path.iterdir()) if _is_image(p) and stem(p).endswith(_LABELS)])
     names = own_names((stem(image) for image in images), _TAKEN)
     return [Subject(name, image, labels.get(image)) for name, image in zip(names, images, strict=True)]
 
@@ -152,8 +156,16 @@ def _table_pairs(path: Path) -> list[PairItem]:
 def _pair_in(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         return {}
-    roles = (*ROLES, *CHANNELS)
-    files = {stem(file): file for file in sorted(folder.iterdir()) if stem(file) in roles and _is_file(file)}
+    named: dict[str, list[Path]] = {}
+    for file in sorted(folder.iterdir()):
+        if stem(file) in (*ROLES, *CHANNELS) and _is_file(file):
+            named.setdefault(stem(file), []).append(file)
+    files: dict[str, Path] = {}
+    for role, each in named.items():
+        images = [file for file in each if _is_image(file)] or each  # others, such as notes, go by the same name
+        if len(images) > 1:
+            raise InputError(f"{folder}: {images[0].name} and {images[1].name} are both {role}; keep one of them there")
+        files[role] = images[0]
     _check_channels(str(folder), files)
     if not files.keys() & set(SIDES):
         return {}
@@ -192,19 +204,28 @@ def _is_image(path: Path) -> bool:
     return _is_file(path) and not path.name.startswith(".") and path.name.lower().endswith(ENDINGS)
 
 
-def _is_labels(path: Path) -> bool:
-    return stem(path).endswith(_LABELS)
-
-
 def _labels_of(images: Sequence[Path], maps: Sequence[Path]) -> dict[Path, Path]:
-    found: dict[Path, Path] = {}
+    """Image -> its label map: that of its own name, else that of the beginning of it.
+
+    Raises:
+        InputError: when it is not clear which.
+    """
+    own: dict[Path, list[Path]] = {}
+    others: dict[Path, list[Path]] = {}
     for path in maps:
         base = stem(path)[: -len(next(e for e in _LABELS if stem(path).endswith(e)))]
         exact = [image for image in images if stem(image) == base]
         begin = [image for image in images if stem(image).startswith(f"{base}_")]
         if len(chosen := exact or begin) == 1:
-            found[chosen[0]] = path
-    return found
+            (own if exact else others).setdefault(chosen[0], []).append(path)
+    found = others | own
+    for image, each in found.items():
+        if len(each) > 1:
+            raise InputError(
+                f"{image}: {each[0].name} and {each[1].name} are both label maps of it; move one away, or name pairs "
+                "and label maps in a table"
+            )
+    return {image: each[0] for image, each in found.items()}
 
 
 def _beside(image: Path, name: BidsName) -> Path | None:

@@ -54,6 +54,34 @@ def test_images_of_a_folder_with_their_labels(tmp_path):
     assert two.labels == tmp_path / "2_T1_brain_seg.nii.gz"
 
 
+def test_a_label_map_of_the_very_name_comes_first(tmp_path):
+    files(tmp_path, "1_T1.nii.gz", "1_T1_seg.nii.gz", "1_labels.nii.gz")
+    (one,) = cohort_subjects(tmp_path)
+    assert one.labels == tmp_path / "1_T1_seg.nii.gz"
+
+
+def test_two_label_maps_of_an_image_are_refused(tmp_path):
+    files(tmp_path, "1.nii.gz", "1_labels.nii.gz", "1_seg.nii.gz", "2.nii.gz")
+    with pytest.raises(InputError, match=r"1\.nii\.gz: 1_labels\.nii\.gz and 1_seg\.nii\.gz are both label maps of it"):
+        cohort_subjects(tmp_path)
+
+
+def test_masks_are_no_images(tmp_path):
+    files(tmp_path, "1.nii.gz", "1_mask.nii.gz", "2.nii.gz", "2_brain_mask.nii.gz")
+    assert [subject.name for subject in cohort_subjects(tmp_path)] == ["1", "2"]
+
+
+def test_a_pair_has_one_image_of_each_role(tmp_path):
+    folder = files(tmp_path / "a", "fixed.nhdr", "fixed.raw", "moving.nii.gz", "moving.txt", "init.tfm").parent
+    (pair,) = cohort_pairs(folder)
+    assert {role: path.name for role, path in pair.files.items()} == {
+        "fixed": "fixed.nhdr", "moving": "moving.nii.gz", "init": "init.tfm"
+    }  # fmt: skip
+    files(tmp_path / "a", "moving.mgz")
+    with pytest.raises(InputError, match=r"moving\.mgz and moving\.nii\.gz are both moving; keep one"):
+        cohort_pairs(folder)
+
+
 def test_a_folder_must_say_what_goes_where(tmp_path):
     files(tmp_path, "a.nii", "a_labels.nii", "b.nii", "c.nii")
     with pytest.raises(InputError, match=r"--to-template FILE.*--all-pairs"):
