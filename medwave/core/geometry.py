@@ -130,7 +130,7 @@ class Volume:
     """A scalar 3-D image or label map: values ``(D, H, W)`` and the grid they lie on.
 
     Attributes:
-        data: array of any real or integer dtype, in the axis order of the file.
+        data: array of any real or integer dtype, in the axis order of the file; kept in the byte order of this machine.
         grid: where the voxels lie.
         name: what to call it in messages and reports (usually the file name).
 
@@ -145,3 +145,5 @@ class Volume:
     def __post_init__(self) -> None:
         if tuple(self.data.shape) != self.grid.shape:
             raise GeometryError(f"{self.name}: data of shape {self.data.shape} on a grid of shape {self.grid.shape}")
+        if not self.data.dtype.isnative:  # as nibabel gives those of MGZ; compiled loops take no other
+            object.__setattr__(self, "data", self.data.astype(self.data.dtype.newbyteorder("=")))

@@ -197,3 +197,11 @@ def test_a_volume_lies_on_its_grid():
     assert volume.name == "brain.nii"
     with pytest.raises(GeometryError, match=r"brain\.nii: data of shape \(2, 3, 5\) on a grid of shape \(2, 3, 4\)"):
         Volume(np.zeros((2, 3, 5)), volume.grid, "brain.nii")
+
+
+@pytest.mark.parametrize("dtype", [">i4", ">f4", ">u2"])
+def test_a_volume_is_in_the_byte_order_of_the_machine(dtype):
+    values = np.arange(24).reshape(2, 3, 4)
+    volume = Volume(values.astype(dtype), Grid((2, 3, 4), np.eye(4)))
+    assert volume.data.dtype == np.dtype(dtype[1:])
+    np.testing.assert_array_equal(volume.data, values)

@@ -142,6 +142,16 @@ def test_a_result_in_memory_moves_like_its_folder(files, result):
         np.testing.assert_allclose(memory.points[0].points_mm, disk.points[0].points_mm, atol=2e-3)
 
 
+def test_labels_of_another_byte_order_move_too(files, pair):
+    """As ``nibabel.load("aseg.mgz").dataobj`` gives them."""
+    _, run = files
+    labels = (pair.moving.data > 0.5).astype(np.int32)
+    turned = Volume(labels.astype(">i4"), pair.moving.grid)
+    moved, expected = (medwave.apply_transform(run, labels=v).labels[0] for v in (turned, Volume(labels, turned.grid)))
+    assert expected.data.any()
+    np.testing.assert_array_equal(moved.data, expected.data)
+
+
 def test_another_reference_grid(files, pair):
     inputs, run = files
     grid = phantom.turned(spacing_mm=(2.0, 4.0, 3.0), order=(1, 2, 0), angle=0.3)
