@@ -246,11 +246,12 @@ def stream_nifti(
         header["pixdim"][4], header["xyzt_units"] = time[0], int(header["xyzt_units"]) | time[1]
     with atomic_path(path) as partial, partial.open("wb") as file:
         packer = gzip_packer() if sample is None else NoisePacker(sample)
-        pack = packer.compress if partial.suffix == ".gz" else bytes
+        packed = partial.suffix.lower() == ".gz"
+        pack = packer.compress if packed else bytes
         file.write(pack(header.binaryblock + bytes(DATA_OFFSET - len(header.binaryblock))))
         for slab in slabs:
             file.write(pack(np.ascontiguousarray(slab, dtype=header.get_data_dtype()).data))
-        if partial.suffix == ".gz":
+        if packed:
             file.write(packer.flush())
 
 

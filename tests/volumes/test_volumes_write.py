@@ -19,7 +19,7 @@ def noise(grid, dtype=np.float32):
 
 
 @pytest.mark.parametrize("name", GRIDS)
-@pytest.mark.parametrize("ending", ["nii", "nii.gz"])
+@pytest.mark.parametrize("ending", ["nii", "nii.gz", "NII.GZ"])
 def test_all_readers_agree_on_what_was_written(tmp_path, name, ending):
     grid = GRIDS[name]
     path = tmp_path / f"a.{ending}"
