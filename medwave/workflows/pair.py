@@ -158,7 +158,7 @@ def prepare_pair(
     grid, offset = _working_grid(canonical, subject | reach, most_voxels)
     subject_on, moving_subject = (_mask_on_grid(mask, canonical, grid, offset) for mask in (subject, reach))
     identity = np.eye(4)
-    on_grid = _on_grid(image, identity, grid, offset), resample(_not_finer(moving, grid), matrix, grid)
+    on_grid = _on_grid(image, identity, grid, offset), _sampled(moving, matrix, grid)
     both = tuple(zip(on_grid, (subject_on, moving_subject), strict=True))
     fixed_on, moving_on = run_each(lambda one: _normalised(*one), both)
     del image, subject, reach, on_grid, both  # what is used again costs no new memory
@@ -188,7 +188,7 @@ def channel_on_grid(
 ) -> tuple[FloatVolume, FloatVolume]:
     """A further pair of images of the same subjects, on any grids in their worlds, on the working grid of a pair."""
     images = ((fixed, np.eye(4)), (moving, matrix))
-    first, second = (resample(_not_finer(image, pair.grid), by, pair.grid) for image, by in images)
+    first, second = (_sampled(image, by, pair.grid) for image, by in images)
     return _normalised(first, pair.subject), _normalised(second, pair.subject)
 
 
@@ -242,8 +242,18 @@ def _working_grid(
 
 def _on_grid(volume: Volume, matrix: Float64Array, grid: Grid, offset: tuple[int, int, int] | None) -> FloatVolume:
     if offset is None:
-        return resample(_not_finer(volume, grid), matrix, grid)
+        return _sampled(volume, matrix, grid)
     return np.asarray(volume.data[_box(grid, offset)], dtype=np.float32)
+
+
+def _sampled(volume: Volume, matrix: Float64Array, grid: Grid) -> FloatVolume:
+    """A volume on the working grid; beyond it lies what is dark at its border, where that is below 0, as in CT."""
+    volume = _not_finer(volume, grid)
+    faces = np.concatenate([volume.data.take(end, axis).ravel() for axis in range(3) for end in (0, -1)])
+    dark = min(np.float32(0), np.float32(np.median(faces)))
+    if dark == 0:
+        return resample(volume, matrix, grid)
+    return resample(Volume(volume.data - dark, volume.grid), matrix, grid) + dark
 
 
 def _box(grid: Grid, offset: tuple[int, int, int]) -> tuple[slice, ...]:

@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from medwave.core.errors import InputError
 from medwave.core.geometry import Grid, Volume
-from medwave.workflows.pair import LEAST_VOXELS, prepare_pair
+from medwave.workflows.pair import LEAST_VOXELS, channel_on_grid, prepare_pair
 
 
 def grid_of(shape, spacing=(1.0, 1.0, 1.0), degrees=(0.0, 0.0, 0.0), order=(0, 1, 2), signs=(1, 1, 1)):
@@ -90,6 +90,21 @@ def test_intensities_span_about_nought_to_one(inside, outside):
         assert image.flags.c_contiguous
         assert np.percentile(image[pair.subject], 99) == pytest.approx(1, abs=0.05)
         assert image[pair.subject].min() > -0.05
+
+
+@pytest.mark.parametrize(("inside", "outside"), [(900.0, -1000.0), (100.0, 0.0), (100.0, 30.0)])
+def test_an_image_goes_on_in_its_background_where_that_is_dark(inside, outside):
+    """Beyond CT lies air, not 0, which is as bright as tissue."""
+    fixed, moving = (ball(grid_of((n, n, n)), 9.0, inside, outside) for n in (44, 24))
+    thick = ball(grid_of((44, 44, 12), (1.0, 1.0, 3.0)), 9.0, inside, outside)
+    for pair in (prepared(fixed, moving), prepared(thick, moving)):
+        first, second = channel_on_grid(pair, thick, moving, np.eye(4))
+        beyond = pair.weight == 0
+        assert beyond.any()
+        for image in (pair.moving, second):
+            assert np.ptp(image[beyond]) < 1e-6
+            assert image[beyond].max() <= image[pair.weight > 0].min() + 1e-6
+        assert max(first.max(), pair.fixed.max()) < 1.5
 
 
 def test_both_images_agree_when_the_affine_is_true():
