@@ -27,7 +27,7 @@ from medwave.core.errors import GeometryError, InputError
 from medwave.engine.fixed_contrast import FixedContrast
 from medwave.engine.loops import CpuLoops, Level, Loops, converged, metric_at
 from medwave.engine.pyramid import block_means
-from medwave.engine.refine_terms import Channel, FurtherChannels, LandmarkPull, Landmarks
+from medwave.engine.refine_terms import Channel, FurtherChannels, LandmarkPull, Landmarks, touched, without
 
 FloatVolume = npt.NDArray[np.float32]
 
@@ -58,13 +58,8 @@ class Refinement:
 
 def _level_weight(loops: Loops, weight: Any, excluded: npt.NDArray[np.bool_] | None, factor: int, radius: int) -> Any:
     """Weight of the window centres of a scale: no window of this half-width may touch an excluded voxel."""
-    coarse = loops.coarsen(weight, factor)
-    if excluded is None:
-        return coarse
-    from scipy import ndimage  # a third of a second to import, which pairs without masks are spared
-
-    touched = ndimage.maximum_filter(block_means(excluded.astype(np.float32), factor), size=2 * radius + 1) > 0
-    return loops.upload(np.where(touched, np.float32(0), loops.download(coarse)))
+    left_out = None if excluded is None else touched(excluded, factor, radius)
+    return without(loops, loops.coarsen(weight, factor), left_out)
 
 
 def refine(
@@ -110,7 +105,9 @@ def refine(
     """
     _check_shapes(fixed.shape, moving=moving, weight=weight, excluded=excluded, initial_voxels=initial_voxels)
     for channel in channels:
-        _check_shapes(fixed.shape, channel_fixed=channel.fixed, channel_moving=channel.moving)
+        _check_shapes(
+            fixed.shape, channel_fixed=channel.fixed, channel_moving=channel.moving, channel_missing=channel.missing
+        )
     terms: dict[str, Any] = {"channels": channels, "landmarks": landmarks} if channels or landmarks else {}
     if terms and formulation != "compositive":
         raise InputError(f"several channels and landmarks need the compositive formulation, not {formulation!r}")
@@ -125,7 +122,7 @@ def refine(
         reach = 0 if chosen == "mi" else radius_voxels
         images = [loops.coarsen(image, level.factor) for image in whole[:2]]
         images.append(_level_weight(loops, whole[2], excluded, level.factor, reach))
-        further = _coarser(terms, level.factor)
+        further = _coarser(terms, level.factor, reach)
         shape = tuple(images[0].shape)
         if field is not None:
             reached, before = run.displacement(field), levels[index - 1].factor
@@ -154,13 +151,11 @@ def _start(initial_voxels: FloatVolume | None, shape: tuple[int, ...], factor: i
     return np.stack([block_means(component, factor) / factor for component in initial_voxels]).astype(np.float32)
 
 
-def _coarser(terms: dict[str, Any], factor: int) -> dict[str, Any]:
-    """Channels and landmarks at a scale."""
+def _coarser(terms: dict[str, Any], factor: int, radius: int) -> dict[str, Any]:
+    """Channels and landmarks at a scale, whose windows have this half-width."""
     if not terms:
         return {}
-    channels = [
-        Channel(block_means(c.fixed, factor), block_means(c.moving, factor), c.weight) for c in terms["channels"]
-    ]
+    channels = [channel.coarser(factor, radius) for channel in terms["channels"]]
     landmarks = terms["landmarks"]
     return {"channels": channels, "landmarks": landmarks and landmarks.coarser(factor)}
 

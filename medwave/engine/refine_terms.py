@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from medwave.core.errors import GeometryError, InputError
 from medwave.engine.loops import Loops
+from medwave.engine.pyramid import block_means
 
 FloatVolume = npt.NDArray[np.float32]
 _REACH_SIGMAS = 3.0
@@ -25,11 +26,30 @@ _LEAST_SIGMA_VOXELS = 1.5
 
 @dataclass(frozen=True)
 class Channel:
-    """Further images of the two subjects, ``(D, H, W)`` each, and how much they count beside the first pair's 1."""
+    """Further images of the two subjects.
+
+    Attributes:
+        fixed, moving: ``(D, H, W)`` each.
+        weight: how much they count beside the first pair's 1.
+        missing: ``(D, H, W)`` bool, where one of them has no voxel: no window may touch them. None for nowhere.
+    """
 
     fixed: FloatVolume
     moving: FloatVolume
     weight: float = 1.0
+    missing: npt.NDArray[np.bool_] | None = None
+
+    def coarser(self, factor: int, radius: int) -> Channel:
+        """The same at a scale, with windows of this half-width that would touch missing voxels missing too."""
+        images = block_means(self.fixed, factor), block_means(self.moving, factor)
+        return Channel(*images, self.weight, None if self.missing is None else touched(self.missing, factor, radius))
+
+
+def touched(excluded: npt.NDArray[np.bool_], factor: int, radius: int) -> npt.NDArray[np.bool_]:
+    """Voxels of a scale whose windows of this half-width touch an excluded voxel."""
+    from scipy import ndimage  # a third of a second to import, which pairs without masks are spared
+
+    return np.asarray(ndimage.maximum_filter(block_means(excluded.astype(np.float32), factor), size=2 * radius + 1) > 0)
 
 
 @dataclass(frozen=True)
@@ -62,6 +82,11 @@ class Landmarks:
         return Landmarks(places, targets, max(self.reach_voxels / factor, _LEAST_SIGMA_VOXELS), self.weight)
 
 
+def without(loops: Loops, counts: Any, left_out: npt.NDArray[np.bool_] | None) -> Any:
+    """A weight with 0 where voxels are left out; itself where none are."""
+    return counts if left_out is None else loops.upload(np.where(left_out, np.float32(0), loops.download(counts)))
+
+
 class FurtherChannels:
     """The force of further channels at one scale."""
 
@@ -72,7 +97,8 @@ class FurtherChannels:
         whole = 1.0 + sum(channel.weight for channel in channels)
         self.first_share = 1.0 / whole
         self.parts = [
-            (loops.upload(c.moving), loops.similarity(metric, loops.upload(c.fixed), counts, radius, force_limit),
+            (loops.upload(c.moving),
+             loops.similarity(metric, loops.upload(c.fixed), without(loops, counts, c.missing), radius, force_limit),
              c.weight / whole)
             for c in channels
         ]  # fmt: skip

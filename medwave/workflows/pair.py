@@ -185,11 +185,19 @@ def prepare_pair(
 
 def channel_on_grid(
     pair: WorkingPair, fixed: Volume, moving: Volume, matrix: Float64Array
-) -> tuple[FloatVolume, FloatVolume]:
-    """A further pair of images of the same subjects, on any grids in their worlds, on the working grid of a pair."""
-    images = ((fixed, np.eye(4)), (moving, matrix))
+) -> tuple[FloatVolume, FloatVolume, npt.NDArray[np.bool_] | None]:
+    """A further pair of images of the same subjects, on any grids in their worlds, on the working grid of a pair.
+
+    Returns:
+        Both images ``(D, H, W)``, and where one of them has no voxel though the first pair has; None for nowhere.
+    """
+    identity = np.eye(4)
+    images = ((fixed, identity), (moving, matrix))
     first, second = (_sampled(image, by, pair.grid) for image, by in images)
-    return _normalised(first, pair.subject), _normalised(second, pair.subject)
+    missing = _inside(pair.native, identity, pair.grid) & ~_inside(fixed.grid, identity, pair.grid)
+    missing |= (pair.weight > 0) & ~_inside(moving.grid, matrix, pair.grid)
+    on_grid = _normalised(first, pair.subject), _normalised(second, pair.subject)
+    return *on_grid, missing if missing.any() else None
 
 
 def _coarse_foreground(volume: Volume) -> Volume:

@@ -83,7 +83,11 @@ def doubtful_landmarks(terms: Terms, fixed: Grid, moving: Grid, options: Registe
 
 def channels_on(pair: WorkingPair, matrix: Float64Array, terms: Terms) -> list[Channel]:
     """The channels on the working grid of a pair, the moving ones through the affine."""
-    return [Channel(*channel_on_grid(pair, fixed, moving, matrix), weight) for fixed, moving, weight in terms.channels]
+    channels = []
+    for fixed, moving, weight in terms.channels:
+        first, second, missing = channel_on_grid(pair, fixed, moving, matrix)
+        channels.append(Channel(first, second, weight, missing))
+    return channels
 
 
 def landmarks_on(pair: WorkingPair, matrix: Float64Array, terms: Terms, options: RegisterOptions) -> Landmarks | None:

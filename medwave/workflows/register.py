@@ -178,7 +178,7 @@ def register(
             which comes with medwave (a file of that name comes first).
         fixed_channels, moving_channels: further images of the two subjects, such as T2 beside T1, in pairs, on any
             grids in the worlds of ``fixed`` and ``moving``. The similarity, of the affine as of the deformable part,
-            is the mean over all pairs.
+            is the mean over all pairs; a pair says nothing where one of its images has no voxel.
         channel_weights: how much each further pair counts beside the 1 of the first; 1 when left out.
         landmarks_fixed, landmarks_moving: points that belong together, row by row: tables in RAS+ mm, or CSV files in
             the axes that ``space`` names. They pull the deformable part by ``landmark_weight``.

@@ -55,6 +55,21 @@ def test_a_channel_tells_what_the_first_does_not():
     assert error(channels=[Channel(image, shifted(image, shift))]) < 0.35 < 0.9 < error()
 
 
+@pytest.mark.parametrize("metric", ["lncc", "mi", "curve"])
+def test_a_channel_says_nothing_where_it_is_missing(metric):
+    image, moving = texture(0), shifted(texture(0))
+    other = shifted(image, (-2.0, 2.0, 0))  # as wrong as can be, where nobody is to look
+    missing = np.zeros(SHAPE, dtype=bool)
+    missing[:, :, 12:] = True
+    channel = Channel(image, np.where(missing, other, moving), 1.0, missing)
+    far = (slice(None), slice(5, -5), slice(5, -5), slice(18, -4))
+    alone, with_it = (refine(image, moving, LEVELS, metric=metric, channels=c) for c in ((), [channel]))
+    away = np.linalg.norm(with_it.displacement_voxels - alone.displacement_voxels, axis=0)[far[1:]]
+    assert away.max() < 0.2
+    misled = refine(image, moving, LEVELS, metric=metric, channels=[Channel(channel.fixed, channel.moving)])
+    assert np.linalg.norm(misled.displacement_voxels - alone.displacement_voxels, axis=0)[far[1:]].max() > 0.4
+
+
 def test_landmarks_arrive_without_folds():
     rng = np.random.default_rng(3)
     places = rng.uniform(7, 19, (6, 3))
@@ -82,7 +97,8 @@ def test_torch_operators_give_the_same_numbers():
 
     fixed, moving = texture(0), shifted(texture(0))
     marks = Landmarks(np.array([[10.0, 11, 12], [18.3, 9.2, 20.1]]), np.array([[11.0, 11, 12], [18.3, 8.2, 20.6]]), 3.0)
-    terms = {"channels": [Channel(texture(1), shifted(texture(1)), 0.5)], "landmarks": marks}
+    missing = np.indices(SHAPE)[0] < 9
+    terms = {"channels": [Channel(texture(1), shifted(texture(1)), 0.5, missing)], "landmarks": marks}
     level = (Level(1, 4, 1.5, 0.5),)
     compiled = refine(fixed, moving, level, **terms).displacement_voxels
     plain = refine(fixed, moving, level, **terms, loops=TorchLoops(torch.device("cpu"))).displacement_voxels

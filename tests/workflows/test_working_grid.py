@@ -98,7 +98,7 @@ def test_an_image_goes_on_in_its_background_where_that_is_dark(inside, outside):
     fixed, moving = (ball(grid_of((n, n, n)), 9.0, inside, outside) for n in (44, 24))
     thick = ball(grid_of((44, 44, 12), (1.0, 1.0, 3.0)), 9.0, inside, outside)
     for pair in (prepared(fixed, moving), prepared(thick, moving)):
-        first, second = channel_on_grid(pair, thick, moving, np.eye(4))
+        first, second, _ = channel_on_grid(pair, thick, moving, np.eye(4))
         beyond = pair.weight == 0
         assert beyond.any()
         for image in (pair.moving, second):
