@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 GridSource = Grid | Volume | StrPath
 
 _NO_GRID = (
-    "a grid is needed, which this transform does not tell; give an image on it (--reference, or --fixed of "
-    "convert-transform)"
+    "a grid is needed, which this transform does not tell; give an image on it (--reference; of convert-transform "
+    "--fixed, or --moving with --inverse)"
 )
 
 
