@@ -34,7 +34,8 @@ class WorkingPair:
         grid: the working grid (RAS+ order).
         fixed, moving: ``(D, H, W)`` float32; moving is resampled through the affine.
         weight: ``(D, H, W)`` float32, 0 where the moving image has no voxel.
-        excluded: ``(D, H, W)`` bool, voxels that masks and lesions leave out; None when there are none.
+        excluded: ``(D, H, W)`` bool, voxels that masks and lesions leave out, and those beyond a fixed image that cuts
+            the subject off; None when there are none.
         subject: foreground of the fixed image, ``(D, H, W)`` bool.
         native: grid of the fixed file.
         offset: first voxel of the working grid in the canonical fixed grid, or None where it was resampled.
@@ -164,6 +165,10 @@ def prepare_pair(
     del image, subject, reach, on_grid, both  # what is used again costs no new memory
     weight = _inside(moving.grid, matrix, grid)
     excluded = np.zeros(grid.shape, dtype=bool)
+    if offset is None:  # else the grid ends where the fixed image does
+        beyond = ~_inside(canonical, identity, grid)
+        if (beyond & (resample(subjects[1], matrix, grid) > 0.5)).any():
+            excluded |= beyond
     if use_fixed is not None:
         allowed = Volume(reorient(use_fixed.astype(np.float32), *axes), canonical)
         excluded |= _on_grid(allowed, identity, grid, offset) < 0.99

@@ -219,6 +219,24 @@ def test_a_background_below_nought_is_none_that_pulls():
     assert errors[1] < 1.1 * errors[0]
 
 
+def test_a_slab_of_thick_slices_is_not_pulled_at_its_ends():
+    """The head goes on in the moving image where the fixed one ends."""
+    whole = phantom.make_pair(fixed_grid=phantom.turned(spacing_mm=(3.0, 3.0, 4.5)))
+    depth = whole.fixed.grid.shape[2]
+    first, last = int(0.4 * depth), int(0.8 * depth)
+    grid = whole.fixed.grid.crop((0, 0, first), (*whole.fixed.grid.shape[:2], last - first))
+    slab = Volume(np.ascontiguousarray(whole.fixed.data[:, :, first:last]), grid, "slab")
+    points = phantom.inside_points()
+    points = points[grid.holds(points)]
+    errors = []
+    for fixed in (whole.fixed, slab):
+        found = medwave.register(
+            fixed, whole.moving, preset="fast", init=phantom.MATRIX, affine="none", threads=1
+        ).transform.apply_points_mm(points)
+        errors.append(np.linalg.norm(found - phantom.to_moving(points), axis=1).mean())
+    assert errors[1] < 1.3 * errors[0]
+
+
 def test_voxel_sizes_in_another_unit_are_refused_without_a_start(pair):
     larger = pair.moving.grid.affine.copy()
     larger[:3] *= 1000

@@ -107,6 +107,15 @@ def test_an_image_goes_on_in_its_background_where_that_is_dark(inside, outside):
         assert max(first.max(), pair.fixed.max()) < 1.5
 
 
+@pytest.mark.parametrize("slices", [12, 5])
+def test_nothing_is_compared_where_a_fixed_image_of_thick_slices_cuts_the_subject_off(slices):
+    pair = prepared(ball(grid_of((44, 44, slices), (1.0, 1.0, 3.0)), 9.0), ball(grid_of((44, 44, 44)), 9.0))
+    if slices == 12:
+        assert pair.excluded is None
+    else:
+        np.testing.assert_array_equal(pair.excluded, np.abs(world(pair.grid)[..., 2]) > 1.5 * slices)
+
+
 def test_both_images_agree_when_the_affine_is_true():
     matrix = np.eye(4)
     matrix[:3, :3] = Rotation.from_euler("xyz", (5, 10, -8), degrees=True).as_matrix() * 1.1
