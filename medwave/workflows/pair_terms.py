@@ -82,10 +82,19 @@ def doubtful_landmarks(terms: Terms, fixed: Grid, moving: Grid, options: Registe
 
 
 def channels_on(pair: WorkingPair, matrix: Float64Array, terms: Terms) -> list[Channel]:
-    """The channels on the working grid of a pair, the moving ones through the affine."""
+    """The channels on the working grid of a pair, the moving ones through the affine.
+
+    Raises:
+        InputError: when a channel shows nothing of the subject.
+    """
     channels = []
     for fixed, moving, weight in terms.channels:
         first, second, missing = channel_on_grid(pair, fixed, moving, matrix)
+        if missing is not None and missing[pair.subject].all():
+            raise InputError(
+                f"{fixed.name} and {moving.name}: as channels they show nothing of the subject together; each lies in "
+                "the world of the first image of its side, whatever its grid: check their headers"
+            )
         channels.append(Channel(first, second, weight, missing))
     return channels
 

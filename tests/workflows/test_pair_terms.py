@@ -63,6 +63,12 @@ def test_a_channel_of_a_slab_does_not_pull_at_its_ends(pair, shares):
     assert errors[1] < 1.1 * errors[0]
 
 
+def test_a_channel_that_lies_elsewhere_is_refused(pair):
+    away = Volume(pair.moving.data, pair.moving.grid.crop((200, 0, 0), pair.moving.grid.shape), "away")
+    with pytest.raises(InputError, match="fixed and away: as channels they show nothing of the subject"):
+        medwave.register(pair.fixed, pair.moving, fixed_channels=[pair.fixed], moving_channels=[away], **START)
+
+
 def test_further_channels_are_warped_too(pair, tmp_path):
     finer = phantom.make_pair(moving_grid=phantom.turned(spacing_mm=(2.0, 3.0, 2.5), angle=0.3)).moving
     quick = START | {"fixed_channels": [pair.fixed] * 2, "moving_channels": [pair.moving, finer]}
