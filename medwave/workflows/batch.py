@@ -283,7 +283,8 @@ def read_table(path: StrPath, needed: Sequence[str], known: Sequence[str]) -> li
         known: all columns that are read; others are left alone, but for those that are nearly one of them.
 
     Raises:
-        MissingFileError, InputError: when it cannot be read, lacks a column, a row or a value, or misspells a column.
+        MissingFileError, InputError: when it cannot be read, lacks a column, a row or a value, misspells a column, has
+            one twice, or has more values in a row than columns.
     """
     file = input_file(path)
     try:
@@ -298,8 +299,17 @@ def read_table(path: StrPath, needed: Sequence[str], known: Sequence[str]) -> li
         raise InputError(
             f"{path}: this table has a column {' and a column '.join(needed)} and at least one row; {free} are free"
         )
+    twice = [column for column in known if reader.fieldnames.count(column) > 1]
+    if twice:
+        raise InputError(f"{path}: there are two columns {twice[0]}; keep one of them")
     table = []
     for line, row in rows:
+        beyond: Any = row.get(None, ())  # where DictReader puts them
+        if any(map(str.strip, beyond)):
+            raise InputError(
+                f"{path}: line {line}: has more values than there are columns; name all columns in the first line, and "
+                "put values with commas in quotes"
+            )
         values = {column: (row.get(column) or "").strip() for column in known}
         for column in needed:
             if not values[column]:

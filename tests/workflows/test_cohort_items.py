@@ -47,6 +47,26 @@ def test_a_column_of_something_else_is_left_alone(tmp_path, head):
     assert set(item.files) == {"fixed", "moving", "mask_moving"}
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("fixed,moving\na.nii.gz,b.nii.gz,labels.nii.gz\n", r"line 2: has more values than there are columns"),
+        ("fixed,moving,moving\na.nii.gz,b.nii.gz,c.nii.gz\n", "there are two columns moving"),
+    ],
+)
+def test_values_that_belong_to_no_column_of_their_own_are_refused(tmp_path, text, said):
+    table = tmp_path / "pairs.csv"
+    table.write_text(text)
+    with pytest.raises(InputError, match=rf"pairs\.csv: {said}"):
+        cohort_pairs(table)
+
+
+def test_empty_cells_at_the_end_of_a_row_do_not_count(tmp_path):
+    table = tmp_path / "pairs.csv"
+    table.write_text("fixed,moving\na.nii.gz,b.nii.gz,,\n")
+    assert cohort_pairs(table)[0].name == "b_to_a"
+
+
 def test_images_of_a_folder_with_their_labels(tmp_path):
     files(tmp_path, "1_T1_brain.nii.gz", "1_labels.nii.gz", "2_T1_brain.nii.gz", "2_T1_brain_seg.nii.gz", "n.txt")
     one, two = cohort_subjects(tmp_path)
