@@ -22,6 +22,7 @@ from medwave.fields.kernels import nearest_through, warp_linear, warp_through
 FloatVolume = npt.NDArray[np.float32]
 _MARGIN_VOXELS = 10
 _TAPER_VOXELS = 5
+_DARK = 0.5  # share of the brightest value
 LEAST_VOXELS = (2 * _MARGIN_VOXELS + 10) ** 3
 """The smallest size limit of a working grid: margins and a subject of ten voxels."""
 
@@ -159,10 +160,11 @@ def prepare_pair(
     grid, offset = _working_grid(canonical, subject | reach, most_voxels)
     subject_on, moving_subject = (_mask_on_grid(mask, canonical, grid, offset) for mask in (subject, reach))
     identity = np.eye(4)
-    on_grid = _on_grid(image, identity, grid, offset), _sampled(moving, matrix, grid)
+    fixed_there = _sampled(image, identity, grid) if offset is None else _on_grid(image, identity, grid, offset)
+    on_grid = fixed_there, _sampled(moving, matrix, grid)
     both = tuple(zip(on_grid, (subject_on, moving_subject), strict=True))
     fixed_on, moving_on = run_each(lambda one: _normalised(*one), both)
-    del image, subject, reach, on_grid, both  # what is used again costs no new memory
+    del image, subject, reach, fixed_there, on_grid, both  # what is used again costs no new memory
     weight = _inside(moving.grid, matrix, grid)
     excluded = np.zeros(grid.shape, dtype=bool)
     if offset is None:  # else the grid ends where the fixed image does
@@ -255,18 +257,22 @@ def _working_grid(
 
 def _on_grid(volume: Volume, matrix: Float64Array, grid: Grid, offset: tuple[int, int, int] | None) -> FloatVolume:
     if offset is None:
-        return _sampled(volume, matrix, grid)
+        return resample(_not_finer(volume, grid), matrix, grid)
     return np.asarray(volume.data[_box(grid, offset)], dtype=np.float32)
 
 
 def _sampled(volume: Volume, matrix: Float64Array, grid: Grid) -> FloatVolume:
-    """A volume on the working grid; beyond it lies what is dark at its border, where that is below 0, as in CT."""
+    """A volume on the working grid, and beyond it 0, or its background where 0 would be as bright as a subject.
+
+    So it is where the background, the median of its faces, lies below 0 (CT) or in the upper half of the values
+    (histology on white).
+    """
     volume = _not_finer(volume, grid)
     faces = np.concatenate([volume.data.take(end, axis).ravel() for axis in range(3) for end in (0, -1)])
-    dark = min(np.float32(0), np.float32(np.median(faces)))
-    if dark == 0:
+    background = np.float32(np.median(faces))
+    if 0 <= background <= _DARK * float(volume.data.max()):
         return resample(volume, matrix, grid)
-    return resample(Volume(volume.data - dark, volume.grid), matrix, grid) + dark
+    return resample(Volume(volume.data - background, volume.grid), matrix, grid) + background
 
 
 def _box(grid: Grid, offset: tuple[int, int, int]) -> tuple[slice, ...]:

@@ -209,12 +209,13 @@ def test_the_unit_of_intensities_does_not_matter(pair, exponent, tmp_path):
     assert told[0] == told[1]
 
 
-def test_a_background_below_nought_is_none_that_pulls():
-    """As of CT: where the moving image ends, 0 would be as bright as tissue."""
+@pytest.mark.parametrize(("slope", "intercept"), [(1, -1000), (-1, 1500)])
+def test_a_background_that_is_not_black_does_not_pull(slope, intercept):
+    """As of CT, or of histology on white: where the moving image ends, 0 would be as bright, or as dark, as tissue."""
     quick = {"preset": "fast", "init": phantom.MATRIX, "affine": "none", "threads": 1}
     pair = phantom.make_pair(moving_grid=phantom.turned(reach_mm=66.0))
-    dark = [Volume(volume.data - 1000, volume.grid, volume.name) for volume in (pair.fixed, pair.moving)]
-    plain, result = medwave.register(pair.fixed, pair.moving, **quick), medwave.register(*dark, **quick)
+    other = [Volume(slope * v.data + np.float32(intercept), v.grid, v.name) for v in (pair.fixed, pair.moving)]
+    plain, result = medwave.register(pair.fixed, pair.moving, **quick), medwave.register(*other, **quick)
     errors = [phantom.true_error_mm(each.transform.apply_points_mm) for each in (plain, result)]
     assert errors[1] < 1.1 * errors[0]
 
