@@ -47,7 +47,7 @@ class ResultSite:
         self.root = path.resolve()
         self.is_cohort = (path / SUMMARY).is_file()
         self._lock = threading.Lock()
-        self._shown: RegistrationVolumes | None = None  # volumes of the run that was looked at last
+        self._shown: tuple[tuple[Any, ...], RegistrationVolumes] | None = None  # the run that was looked at last
         if self.is_cohort:
             read_marks(self.root)
 
@@ -83,15 +83,18 @@ class ResultSite:
             return None
         try:
             with self._lock:
-                if self._shown is None or self._shown.run.path != run:
-                    self._shown = RegistrationVolumes(run)
-                shown, layers = self._shown, self._shown.layers
+                record = (run / MARK).stat()
+                which = run, record.st_ino, record.st_mtime_ns  # another when it is made anew
+                if self._shown is None or self._shown[0] != which:
+                    self._shown = which, RegistrationVolumes(run)
+                shown = self._shown[1]
+                layers = shown.layers
             if not is_layer:
                 page = volume_page(layers, title=shown.title, notes=shown.notes).encode()
                 return Answer(_with_head(page, {"up": REPORT}), "text/html; charset=utf-8")
             content = layers.file(name.removesuffix(".nii"))
             return None if content is None else Answer(content, "application/octet-stream")
-        except MedwaveError as error:
+        except (MedwaveError, FileNotFoundError) as error:  # it may be made anew right now
             return Answer(str(error).encode("utf-8", "replace"), status=HTTPStatus.INTERNAL_SERVER_ERROR)
 
     def _run(self, path: str) -> Path | None:

@@ -65,6 +65,15 @@ def test_a_registration_shows_its_volumes_at_full_resolution(run, pair, tmp_path
     assert site.answer("/../sibling/viewer.html") is None
 
 
+def test_volumes_of_a_run_that_is_made_anew_are_the_new_ones(medwave, run, pair, tmp_path):
+    site = ResultSite(run)
+    assert "moving.nii.gz on fixed.nii.gz" in site.answer("/viewer.html").body.decode()
+    assert medwave("register", pair["moving"], pair["fixed"], "-o", run, *QUICK).code == 0
+    assert "fixed.nii.gz on moving.nii.gz" in site.answer("/viewer.html").body.decode()
+    (tmp_path / "layer.nii").write_bytes(site.answer("/volumes/fixed.nii").body)
+    assert np.array_equal(nib.load(tmp_path / "layer.nii").get_fdata(), read_volume(pair["moving"]).data)
+
+
 def test_volumes_that_are_gone_or_changed_are_left_out_and_said(medwave, tmp_path):
     files = write_pair(tmp_path)
     assert medwave("register", files["fixed"], files["moving"], "-o", tmp_path / "run", *QUICK).code == 0
