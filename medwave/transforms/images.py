@@ -116,7 +116,7 @@ class RandomScaled(RandomizableTransform):
         """The item at another scale."""
         factor = 2 ** self.R.uniform(-1, 1)
         size = [max(1, round(n * factor)) for n in data["image"].shape[1:]]
-        resize = Resized(["image", "label"], size, mode=("bilinear", "nearest"))
+        resize = Resized(["image", "label"], size, mode=("bilinear", "nearest-exact"))  # "nearest" is half a pixel off
         return resize(data)
 
 

@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from medwave.core.errors import GeometryError, InputError
 from medwave.transforms.corruptions import CORRUPTIONS, GROUPS, SEVERITIES, corrupt
-from medwave.transforms.images import MEAN, UNKNOWN_LABEL, ImageChain, centre_resized, normaliser
+from medwave.transforms.images import MEAN, UNKNOWN_LABEL, ImageChain, RandomScaled, centre_resized, normaliser
 
 
 def scene(size=64, channels=3):
@@ -93,6 +93,17 @@ def test_labels_go_with_their_pixels():
             assert (grey[~known] < -0.4).all()  # what is padded is black and unknown
             agree.append((grey[known].round() == item["label"][known]).float().mean())
         assert min(agree) > (0.999 if kind == "crop" else 0.8)  # scaled images blend at borders
+
+
+def test_scaled_labels_lie_on_their_image():
+    """Each pixel and its label hold the number of the row: no scale moves the one against the other."""
+    rows = torch.arange(60.0)[:, None].expand(60, 50)[None]
+    scaled = RandomScaled()
+    for seed in range(5):
+        scaled.set_random_state(seed)
+        item = scaled({"image": rows, "label": rows})
+        assert item["image"].shape != rows.shape
+        assert abs(float((item["label"] - item["image"]).mean())) < 0.1
 
 
 def test_chains_are_seeded_and_leave_images_alone_when_told():
