@@ -169,7 +169,8 @@ def fit(
         run: (network, batch) -> output; by itself the network of what the batch holds under ``image``.
 
     Raises:
-        InputError: when there are too few items, or the folder holds a damaged checkpoint or one of another run.
+        InputError: when there are too few items, the folder holds a damaged checkpoint or one of another run, or a loss
+            or score is not a number.
     """
     training = _Run(
         model, data, loss, validate, Path(folder), options, device, provenance, head, after_update, report, on_step, run
@@ -292,6 +293,11 @@ class _Run:
             raise InputError(f"training diverged in epoch {epoch}: the loss is {mean}; lower the learning rate")
         with torch.inference_mode():
             score = self.ranks.of_first(self.validate(network) if self.ranks.first else math.nan)
+        if math.isnan(score):
+            raise InputError(
+                f"the score of epoch {epoch} is not a number: what it is measured on holds nothing to find (no fibre, "
+                "no labels); validate on other data, or on more"
+            )
         self.history.append(score)
         if self.ranks.first:
             self._keep(epoch, mean, score, network, log)

@@ -154,6 +154,11 @@ def test_a_loss_that_is_not_finite_is_told_before_anything_is_validated(tmp_path
         fit(Small(), Edges(), lambda output, batch: output.sum() * torch.nan, refuse, tmp_path, options=OPTIONS)
 
 
+def test_a_score_that_is_no_number_ends_the_training(tmp_path):
+    with pytest.raises(InputError, match="the score of epoch 1 is not a number"):
+        fit(Small(), Edges(), loss, lambda network: float("nan"), tmp_path, options=OPTIONS)
+
+
 def test_a_checkpoint_of_another_network_is_refused(tmp_path):
     train(tmp_path, epochs=1)
     other = Small()
