@@ -238,6 +238,13 @@ def at_least(options: Any, least: float, *names: str) -> None:
             raise InputError(f"{name}: at least {least:g}, got {getattr(options, name)}")
 
 
+def changed(options: Any, *names: str) -> str:
+    """Those of some options that are not at their default, such as ``", strength 2.0"``, to tell runs apart by."""
+    defaults = {item.name: item.default for item in fields(options)}
+    values = {name: getattr(options, name) for name in names if getattr(options, name) != defaults[name]}
+    return "".join(f", {name.replace('_', ' ')} {value}" for name, value in values.items())
+
+
 def check_learning(options: Any, *, highest_rate: float = 1.0) -> None:
     """What every training refuses: a learning rate or an average out of bounds, negative workers, no epoch, no batch.
 

@@ -26,6 +26,7 @@ from medwave.losses import FibreLoss
 from medwave.metrics import VoxelScores, voxel_scores
 from medwave.models import FibreNet, fibre_network, open_network, read_weights_info
 from medwave.transforms.microscopy import IntensityScale
+from medwave.workflows.options import changed
 from medwave.workflows.train_options import TrainFibreOptions
 
 LOSSES = ("cross_entropy", "dice", "cldice", "skeleton_recall")
@@ -177,5 +178,6 @@ def _provenance(options: TrainFibreOptions) -> str:
     start = "" if options.init is None else f", from weights that were {read_weights_info(options.init).provenance}"
     return (
         f"trained by medwave train waveunet on {' and '.join(sources)}, cubes of {size}, losses {losses}, fibre "
-        f"weight {options.fibre_weight:g}, seed {options.seed}{start}"
+        f"weight {options.fibre_weight:g}{changed(options, 'black_levels', 'validation_cubes')}, seed {options.seed}"
+        f"{start}"
     )

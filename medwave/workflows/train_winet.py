@@ -31,6 +31,7 @@ from medwave.losses import GlobalMI, LabelOverlap, LocalNCC, Smoothness
 from medwave.metrics import dice
 from medwave.models import WiNet, open_network, read_weights_info
 from medwave.transforms.label_images import STRUCTURES
+from medwave.workflows.options import changed
 from medwave.workflows.train_options import TrainPairOptions
 
 Score = Callable[[torch.Tensor, Batch], float]
@@ -223,5 +224,6 @@ def _provenance(options: TrainPairOptions, about: str) -> str:
     loss = "soft Dice" if options.images is None else words[options.similarity]
     return (
         f"trained by medwave train winet on {about}, pairs of {size} voxels of {options.spacing_mm:g} mm, {loss} and "
-        f"smoothness {options.smoothness:g}, {options.squarings} squarings, seed {options.seed}{start}"
+        f"smoothness {options.smoothness:g}, {options.squarings} squarings"
+        f"{changed(options, 'strength', 'validation_size', 'validation_pairs')}, seed {options.seed}{start}"
     )

@@ -52,7 +52,8 @@ def test_a_run_that_was_interrupted_goes_on_to_the_same_weights(tmp_path):
 
 def test_a_folder_of_another_network_or_other_losses_is_refused(tmp_path):
     train_waveunet(tmp_path, options=SMALL, epochs=1, steps=1)
-    for change in ({"wavelet": "db2"}, {"dice": 0.5}, {"seed": 6}):
+    others = ({"wavelet": "db2"}, {"dice": 0.5}, {"seed": 6}, {"black_levels": 0.0}, {"validation_cubes": 5})
+    for change in others:
         with pytest.raises(InputError, match=r"checkpoint\.pt: belongs to a run with other options"):
             train_waveunet(tmp_path, options=SMALL, epochs=1, steps=1, **change)
 

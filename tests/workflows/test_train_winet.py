@@ -106,6 +106,14 @@ def test_a_run_that_was_interrupted_goes_on_to_the_same_weights(folder, tmp_path
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_a_folder_of_other_pairs_is_refused(folder, tmp_path):
+    options = {"label_maps": str(folder), "epochs": 1, "steps": 1}
+    train_winet(tmp_path, options=SMALL, **options)
+    for change in ({"strength": 2.0}, {"validation_size": (16, 16, 32)}, {"validation_pairs": 1}):
+        with pytest.raises(InputError, match=r"checkpoint\.pt: belongs to a run with other options"):
+            train_winet(tmp_path, options=SMALL, **options, **change)
+
+
 @pytest.mark.parametrize("change", [{"diffeomorphic": False}, {"bfloat16": True}])
 def test_displacements_and_half_precision_train_too(folder, tmp_path, change):
     result = train_winet(tmp_path, options=SMALL, label_maps=str(folder), epochs=1, steps=2, **change)
