@@ -4,7 +4,9 @@ Each process is a rank. The batch of a step is shared out among them in equal pa
 rounding, the result are those of one process. Under ``torchrun --nproc-per-node 4 -m medwave train ...`` rank 0 alone
 validates, writes and reports; a rank that fails ends the others, since torchrun stops them.
 
-Batch norm sees the whole batch on GPUs; on CPUs each rank normalises by its own part of the batch.
+Batch norm sees the whole batch on GPUs; on CPUs each rank normalises by its own part of the batch. A loss that is no
+mean over items looks at the whole batch by itself; those of detectors, MONAI's, are means over the ranks. Made-up pairs
+of brains are drawn by rank.
 """
 
 from __future__ import annotations

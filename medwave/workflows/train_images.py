@@ -23,6 +23,7 @@ from medwave.data import ClassifiedImages, ImageItems, SegmentedImages, read_cla
 from medwave.data.images import splits_of
 from medwave.engine.fit import Batch, FitOptions, FitResult, fit
 from medwave.engine.ranks import join_ranks
+from medwave.losses.recognition.gathering import gather_batch
 from medwave.metrics import confusion_matrix, overlap_scores
 from medwave.models import ImageNetwork, build, load_weights, read_weights_info
 from medwave.models.images.registry import SEGMENTERS
@@ -121,12 +122,14 @@ def train_segmenter(
 def known_cross_entropy(output: torch.Tensor, label: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
     """Mean cross-entropy ``()`` of ``(N, classes, H, W)`` over the pixels of ``(N, H, W)`` that are known; 0 for none.
 
-    ``weights`` ``(classes,)`` weigh the pixels by their class.
+    ``weights`` ``(classes,)`` weigh the pixels by their class. Of several processes each gives its share: their mean is
+    that of the pixels of all.
     """
     total = F.cross_entropy(output, label, weights, ignore_index=UNKNOWN_LABEL, reduction="sum")
     weight = output.new_ones(output.shape[1]) if weights is None else weights
     known = weight[label.where(label != UNKNOWN_LABEL, 0)] * (label != UNKNOWN_LABEL)
-    return total / known.sum().clamp(min=torch.finfo(total.dtype).tiny)
+    amount = gather_batch(known.sum().reshape(1)).mean()
+    return total / amount.clamp(min=torch.finfo(total.dtype).tiny)
 
 
 def segmenter_confusion(network: nn.Module, source: SegmentedImages, *, device: str) -> np.ndarray:

@@ -23,6 +23,7 @@ from medwave.data.neurons import IGNORE, Item
 from medwave.engine.fit import Batch, FitOptions, FitResult, fit
 from medwave.engine.ranks import join_ranks
 from medwave.losses import FibreLoss
+from medwave.losses.recognition.gathering import gather_batch
 from medwave.metrics import VoxelScores, voxel_scores
 from medwave.models import FibreNet, fibre_network, open_network, read_weights_info
 from medwave.transforms.microscopy import IntensityScale
@@ -157,7 +158,12 @@ def _tensor(array: np.ndarray) -> torch.Tensor:
 def _loss(options: TrainFibreOptions) -> Callable[[torch.Tensor, Batch], torch.Tensor]:
     weights: dict[str, Any] = {name: getattr(options, name) for name in LOSSES}
     loss = FibreLoss(**weights, class_weights=(1.0, options.fibre_weight), ignore_label=IGNORE).to(options.device)
-    return lambda output, batch: loss(output, batch["label"], batch["skeleton"])
+
+    def of_whole_batch(output: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Overlap is of all cubes of a step together, whichever processes have them."""
+        return loss(*map(gather_batch, (output, batch["label"], batch["skeleton"])))
+
+    return of_whole_batch
 
 
 def _fit_options(options: TrainFibreOptions) -> FitOptions:
