@@ -15,7 +15,8 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from medwave.core.errors import InputError, MedwaveError, OutputError
 from medwave.core.files import StrPath, input_file
@@ -159,8 +160,39 @@ def recipe_options(kind: str, bundle_root: StrPath, recipe: str, changes: Mappin
     known = {f.name for f in fields(options_class)}
     if strangers := sorted(values.keys() - known):
         raise InputError(f"{path}: no option is called {', '.join(strangers)}; there are {', '.join(sorted(known))}")
-    made = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items() if v is not None}
+    kinds = get_type_hints(options_class)
+    made = {}
+    for name, value in values.items():
+        try:
+            if value is not None:
+                made[name] = _of_kind(kinds[name], value)
+        except (TypeError, ValueError, OverflowError):
+            raise InputError(f"{path}: {name}: {_wanted(kinds[name])}, got {value!r}") from None
     return options_class(**made)
+
+
+def _of_kind(kind: Any, value: Any) -> Any:
+    """A value as an option wants it; YAML takes ``1e-3`` for a text and ``112`` for a number, whatever is wanted."""
+    kind = next((k for k in get_args(kind) if k is not NoneType), kind) if isinstance(kind, UnionType) else kind
+    if get_origin(kind) is tuple:
+        parts = value.split(",") if isinstance(value, str) else value
+        return tuple(_of_kind(k, part) for k, part in zip(get_args(kind), parts, strict=True))
+    if isinstance(value, bool) != (kind is bool) or isinstance(value, dict):
+        raise ValueError
+    if kind is str:
+        return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    number = value if isinstance(value, int) else float(value)
+    if kind is int and number != int(number):
+        raise ValueError
+    return kind(number)
+
+
+def _wanted(kind: Any) -> str:
+    """What an option takes, in words."""
+    if get_origin(kind) is tuple:
+        return "three numbers"
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    return next(word for each, word in words.items() if each in (kind, *get_args(kind)))
 
 
 def parse_changes(settings: Iterable[str]) -> dict[str, Any]:

@@ -90,6 +90,34 @@ def test_the_options_of_every_recipe_are_known(name, kind):
         recipe_options(kind, folder, "absent")
 
 
+def test_values_of_recipes_are_what_options_want():
+    """As ``--set`` reads them: YAML takes 1e-3 for a text and 112 for a number."""
+    faces, fibres = (find_pipeline(name).folder for name in ("recognise_faces", "segment_neurons"))
+    changes = parse_changes(["learning_rate=1e-3", "size=96", "milestones=[2, 4]", "epochs=1e1", "margin=0", "seed=7"])
+    made = recipe_options("TrainRecogniseOptions", faces, "omniglot", changes)
+    assert (made.learning_rate, made.size, made.milestones, made.epochs, made.margin) == (0.001, "96", "2,4", 10, 0.0)
+    for size in ("16,32,32", "[16, 32, 32]"):
+        made = recipe_options("TrainFibreOptions", fibres, "train", parse_changes([f"size={size}", "axons=a"]))
+        assert made.size == (16, 32, 32)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("learning_rate=fast", r"train\.yaml: learning_rate: a number, got 'fast'"),
+        ("epochs=2.5", "epochs: a whole number, got 2.5"),
+        ("bfloat16=1", "bfloat16: true or false, got 1"),
+        ("width=true", "width: a whole number, got True"),
+        ("size=32", "size: three numbers, got 32"),
+        ("size=[32, 32]", r"size: three numbers, got \[32, 32\]"),
+    ],
+)
+def test_values_of_recipes_that_cannot_be_are_refused(change, message):
+    folder = find_pipeline("segment_neurons").folder
+    with pytest.raises(InputError, match=message):
+        recipe_options("TrainFibreOptions", folder, "train", parse_changes([change, "axons=a"]))
+
+
 @pytest.mark.filterwarnings("ignore:Default logging file")
 def test_a_pair_is_registered_by_monai_as_by_medwave(tmp_path):
     import medwave
