@@ -24,7 +24,7 @@ class LabelOverlap(nn.Module):
     way it goes, so that no motion is a best answer that training does not leave.
 
     Args:
-        structures: labels are 1 to this, 0 is background and does not count.
+        structures: labels are 1 to this; 0 is background and does not count, as little as other labels.
 
     Raises:
         InputError: when there is no structure.
@@ -67,7 +67,9 @@ class LabelOverlap(nn.Module):
         Each of these cubes of four voxels is made of eight cubes of two, whose labels are counted once.
         """
         half = [n // 2 for n in labels.shape[2:]]
-        padded = F.pad(labels.long(), (1, 1) * 3)[(..., *(slice(2 * n + 2) for n in half))]
+        labels = labels.long()
+        labels = labels.where((labels > 0) & (labels <= self.structures), 0)
+        padded = F.pad(labels, (1, 1) * 3)[(..., *(slice(2 * n + 2) for n in half))]
         cells, kinds = [len(labels), *(n + 1 for n in half)], self.structures + 1
         place = torch.arange(math.prod(cells), device=labels.device).view(cells) * kinds
         for axis in range(1, 4):

@@ -52,9 +52,9 @@ class VoxelCrossEntropy(nn.Module):
 
         Raises:
             GeometryError: when shapes do not fit.
-            InputError: when labels are not whole numbers, or there are more classes than weights.
+            InputError: when labels are not whole numbers or no classes, or there are more classes than weights.
         """
-        logits = _exact(logits, labels)
+        logits = _exact(logits, labels, self.ignore_label)
         with torch.autocast(logits.device.type, enabled=False):
             return self._of(F.log_softmax(logits, dim=1), labels)
 
@@ -90,8 +90,8 @@ class SoftDice(nn.Module):
         self.ignore_label = ignore_label
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The loss; raises GeometryError when shapes do not fit, InputError for labels that are not whole numbers."""
-        logits = _exact(logits, labels)
+        """The loss; raises GeometryError when shapes do not fit, InputError for labels that are no classes."""
+        logits = _exact(logits, labels, self.ignore_label)
         with torch.autocast(logits.device.type, enabled=False):
             return self._of(logits.softmax(dim=1), labels)
 
@@ -131,8 +131,8 @@ class SoftClDice(nn.Module):
         self.ignore_label = ignore_label
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The loss; raises GeometryError when shapes do not fit, InputError for labels that are not whole numbers."""
-        logits = _exact(logits, labels)
+        """The loss; raises GeometryError when shapes do not fit, InputError for labels that are no classes."""
+        logits = _exact(logits, labels, self.ignore_label)
         with torch.autocast(logits.device.type, enabled=False):
             return self._of(logits.softmax(dim=1), labels)
 
@@ -175,9 +175,9 @@ class SkeletonRecall(nn.Module):
 
         Raises:
             GeometryError: when shapes do not fit.
-            InputError: when labels are not whole numbers.
+            InputError: when labels are not whole numbers or no classes.
         """
-        logits = _exact(logits, labels)
+        logits = _exact(logits, labels, self.ignore_label)
         with torch.autocast(logits.device.type, enabled=False):
             return self._of(logits.softmax(dim=1), labels, skeleton)
 
@@ -245,7 +245,7 @@ class FibreLoss(nn.Module):
         """
         if "skeleton_recall" in self.weights and skeleton is None:
             raise InputError("skeleton_recall needs the skeleton of each cube: give it, or set its weight to 0")
-        logits = _exact(logits, labels)
+        logits = _exact(logits, labels, self.dice.ignore_label)
         found = {}
         with torch.autocast(logits.device.type, enabled=False):
             log_probabilities = F.log_softmax(logits, dim=1)
@@ -315,8 +315,8 @@ def _positive(name: str, value: float) -> float:
     return float(value)
 
 
-def _exact(logits: Tensor, labels: Tensor) -> Tensor:
-    """Logits as float32 or better, after a look at the shapes."""
+def _exact(logits: Tensor, labels: Tensor, ignore_label: int) -> Tensor:
+    """Logits as float32 or better, after a look at shapes and labels (on a GPU that would stop the work)."""
     if logits.dim() != 5 or labels.shape != (logits.shape[0], 1, *logits.shape[2:]):
         raise GeometryError(
             "losses take logits (N, classes, D, H, W) and labels (N, 1, D, H, W), got "
@@ -324,4 +324,11 @@ def _exact(logits: Tensor, labels: Tensor) -> Tensor:
         )
     if labels.is_floating_point() or labels.is_complex():
         raise InputError(f"labels must be whole numbers, got {labels.dtype}; convert them, such as with .long()")
+    if labels.device.type == "cpu":
+        strange = labels[((labels < 0) | (labels >= logits.shape[1])) & (labels != ignore_label)]
+        if len(strange):
+            raise InputError(
+                f"labels of {logits.shape[1]} classes lie in 0 to {logits.shape[1] - 1}, or are {ignore_label} where "
+                f"nobody knows, got {int(strange[0])}"
+            )
     return logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -93,6 +93,14 @@ def test_a_batch_is_the_mean_of_its_items(maps, displacement):
     assert both.item() == pytest.approx(apart.item(), abs=1e-12)
 
 
+def test_labels_that_are_no_structure_count_as_little_as_background(maps, displacement):
+    moving, fixed = (m.long() for m in maps)
+    expected = LabelOverlap(2)(displacement, *(m * (m <= 2) for m in (moving, fixed)))
+    strange = [torch.where(m > 2, 100 * m, m) for m in (moving, fixed)]
+    assert LabelOverlap(2)(displacement, *strange).item() == expected.item()
+    assert LabelOverlap(2)(displacement, *(torch.where(m > 2, -m, m) for m in strange)).item() == expected.item()
+
+
 def test_following_the_gradient_brings_a_shifted_box_home():
     fixed = torch.zeros(1, 1, 16, 16, 16, dtype=torch.uint8)
     fixed[..., 5:11, 5:11, 5:11] = 1

@@ -243,3 +243,13 @@ def test_what_does_not_fit_is_refused():
         FibreLoss(skeleton_recall=1)(logits, labels)
     with pytest.raises(GeometryError, match="the skeleton"):
         SkeletonRecall()(logits, labels, labels[:1])
+
+
+@pytest.mark.parametrize("build", [VoxelCrossEntropy, SoftDice, SoftClDice, FibreLoss])
+@pytest.mark.parametrize("strange", [2, -1])
+def test_labels_that_are_no_classes_are_refused(build, strange):
+    """They counted in no sum of the truth: fibre that is 2 in a mask was not learned."""
+    logits, labels = random_case()
+    labels[0, 0, 1, 2, 3] = strange
+    with pytest.raises(InputError, match=f"labels of 2 classes lie in 0 to 1, or are 255.*got {strange}"):
+        build()(logits, labels)
