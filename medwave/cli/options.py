@@ -103,7 +103,7 @@ def three_whole_numbers(text: str) -> tuple[int, int, int]:
 def _three(text: str | tuple[Any, ...], number: Callable[[Any], Any], name: str) -> tuple[Any, Any, Any]:
     try:
         z, y, x = map(number, text.split(",") if isinstance(text, str) else text)  # defaults come as they are
-    except ValueError:
+    except (TypeError, ValueError):  # one number in a configuration is none to iterate over
         raise typer.BadParameter(f"three {name} z,y,x separated by commas are needed, got {text!r}") from None
     return z, y, x
 

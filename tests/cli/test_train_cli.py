@@ -40,6 +40,7 @@ def test_a_configuration_is_read_and_the_command_line_overrides_it(medwave, tmp_
         ("width: [", "not a readable YAML file"),
         ("width: many", "Invalid value for '--width'"),
         ("size: [16, 32]", "three whole numbers z,y,x"),
+        ("size: 32", "three whole numbers z,y,x"),
         ("width: 0", "width: at least 1, got 0"),
     ],
 )
