@@ -200,7 +200,7 @@ class _Run:
         self.sampler = _Steps(options.steps, options.batch, self.ranks)
         self.loader = DataLoader(
             data, self.sampler.share, sampler=self.sampler, num_workers=options.workers,
-            persistent_workers=options.workers > 0,
+            persistent_workers=options.workers > 0, generator=torch.Generator(),  # what it draws moves no dropout
         )  # fmt: skip
         groups = _groups(model, options.weight_decay)
         if head is not None:

@@ -92,6 +92,23 @@ def test_a_resumed_run_ends_with_the_same_weights(tmp_path):
         assert torch.equal(one, other)
 
 
+def test_processes_that_prepare_items_change_nothing_not_even_dropout(tmp_path):
+    """In one piece without any; in two with one, which starts anew as the run goes on."""
+    whole, expected = train(tmp_path / "whole")
+
+    def stop(epoch, mean, score):
+        if epoch == 2:
+            raise Stopped
+
+    options = replace(OPTIONS, workers=1)
+    with pytest.raises(Stopped):
+        fit(Small(), Edges(), loss, validate, tmp_path / "parts", options=options, report=stop)
+    resumed, result = train(tmp_path / "parts", workers=1)
+    assert result.history == expected.history
+    for one, other in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+
+
 def test_a_finished_run_is_not_trained_again(tmp_path):
     _, first = train(tmp_path)
     _, again = train(tmp_path)
