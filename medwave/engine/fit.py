@@ -333,6 +333,7 @@ class _Run:
             state = torch.load(path, map_location=self.device, weights_only=True)
             run = state["run"]
             run["options"] = asdict(FitOptions()) | run["options"]  # a checkpoint may be older than an option
+            run["options"]["workers"] = self.options.workers  # which has no say in the weights
             if run != self._identity() or ("head" in state) != (self.head is not None):
                 raise InputError(f"{path}: belongs to a run with other options; train into another folder")
             return self._load(state)

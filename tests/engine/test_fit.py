@@ -93,7 +93,7 @@ def test_a_resumed_run_ends_with_the_same_weights(tmp_path):
 
 
 def test_processes_that_prepare_items_change_nothing_not_even_dropout(tmp_path):
-    """In one piece without any; in two with one, which starts anew as the run goes on."""
+    """In one piece without any; in two with one, then two, which start anew as the run goes on."""
     whole, expected = train(tmp_path / "whole")
 
     def stop(epoch, mean, score):
@@ -103,7 +103,7 @@ def test_processes_that_prepare_items_change_nothing_not_even_dropout(tmp_path):
     options = replace(OPTIONS, workers=1)
     with pytest.raises(Stopped):
         fit(Small(), Edges(), loss, validate, tmp_path / "parts", options=options, report=stop)
-    resumed, result = train(tmp_path / "parts", workers=1)
+    resumed, result = train(tmp_path / "parts", workers=2)
     assert result.history == expected.history
     for one, other in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
         assert torch.equal(one, other)
