@@ -64,6 +64,8 @@ class RecordFile:
             if len(head.labels) < 1 or not 1 <= head.labels[0] <= 2**31:
                 raise VolumeFormatError(f"{self.path}: its first record does not say which keys are pictures")
             keys = keys[(keys > 0) & (keys < int(head.labels[0]))]
+            while len(keys) and not self.read(int(keys[-1])).content:  # beyond 2^24 the label is a rounded number
+                keys = keys[:-1]
         self.keys = keys
 
     def read(self, key: int) -> Record:

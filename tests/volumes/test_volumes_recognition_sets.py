@@ -104,6 +104,17 @@ def write_records(path, records):
     path.with_suffix(".idx").write_text("\n".join(lines) + "\n")
 
 
+def test_records_of_identities_are_no_pictures_beyond_what_float32_counts(tmp_path):
+    """The first key that is no picture, 33554435, stands as 33554436 in the first record."""
+    first, end = 2**25 + 1, 2**25 + 3
+    pictures = {key: header([7.0], key) + png(key % 200) for key in range(first, end)}
+    identity = {end: header([float(first), float(end)], end)}
+    write_records(tmp_path / "train.rec", {0: header([float(end), float(end + 1)], 0)} | pictures | identity)
+    records = RecordFile(tmp_path / "train.rec")
+    assert records.keys.tolist() == list(pictures)
+    assert records.labels().tolist() == [7, 7]
+
+
 @pytest.fixture
 def record_path(tmp_path):
     path = tmp_path / "train.rec"
