@@ -116,7 +116,7 @@ def identify(
     from medwave.workflows.recognise import write_matches
 
     if output is not None:
-        check_output(output, probes, gallery)
+        check_output(output, probes, gallery, *filter(None, [weights, options.points]))
     with _counting() as on_done:
         result = run(probes, gallery, weights=weights, options=options, on_done=on_done)
     if output is not None:

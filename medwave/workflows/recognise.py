@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from medwave.core.errors import InputError
-from medwave.core.files import StrPath, write_text
+from medwave.core.files import StrPath, check_output, write_text
 from medwave.data.identities import open_identities
 from medwave.data.pair_set import PairSet, open_pairs
 from medwave.engine.embed import embed_pictures
@@ -132,11 +132,13 @@ def embed(
         on_done: told how many pictures are done.
 
     Raises:
-        MedwaveError: one of its leaves, for files that are missing, damaged or do not fit.
+        OutputError: when the output is one of the inputs, or cannot be written.
+        MedwaveError: another leaf, for files that are missing, damaged or do not fit.
     """
     options = replace(options or EmbedOptions(), **changes)
     if output is not None:
         check_embeddings_name(output)
+        check_output(output, pictures, weights, *filter(None, [options.points]))
     whole = open_identities(pictures)
     features = _features(whole, open_network(weights, FaceNet), options, on_done)
     found = Embeddings(features, tuple(whole.sources), tuple(whole.names[label] for label in whole.labels))

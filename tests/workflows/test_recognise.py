@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from medwave.core.errors import DeviceError, InputError, MissingFileError, VolumeFormatError
+from medwave.core.errors import DeviceError, InputError, MissingFileError, OutputError, VolumeFormatError
 from medwave.models import IResNet, WaveIResNet, save_weights
 from medwave.transforms.faces import TEMPLATE, align_face, normalise
 from medwave.volumes.embeddings import Embeddings, read_embeddings, write_embeddings
@@ -60,6 +60,15 @@ def table(path):
 
 SAME = [(p, a, b) for p in ("ann", "bo", "cy", "dee") for a, b in ((1, 2), (1, 3), (2, 3))]
 OTHER = [(p, v, q, w) for p, q in (("ann", "bo"), ("cy", "dee"), ("ann", "dee")) for v, w in ((1, 1), (2, 3), (3, 2))]
+
+
+def test_features_never_replace_what_they_are_made_of(tmp_path, weights):
+    images = np.zeros((2, SIZE, SIZE, 3), np.uint8)
+    np.savez(tmp_path / "set.npz", images=images, labels=[0, 1])
+    before = (tmp_path / "set.npz").read_bytes()
+    with pytest.raises(OutputError, match=r"set\.npz: the result would replace its input"):
+        embed(tmp_path / "set.npz", tmp_path / "set.npz", weights=weights)
+    assert (tmp_path / "set.npz").read_bytes() == before
 
 
 def test_features_are_those_of_both_mirror_images(faces, weights):
