@@ -127,6 +127,17 @@ class _Running(nn.Module):
         return self.run(self.model, batch)
 
 
+def spare_start(init: StrPath | None, folder: StrPath) -> None:
+    """Refuse weights to start from that training into a folder would replace, after which it could not go on.
+
+    Raises:
+        InputError: naming them.
+    """
+    best = Path(folder) / "best.safetensors"
+    if init is not None and best.exists() and Path(init).exists() and best.samefile(init):
+        raise InputError(f"{init}: training would replace the weights that it starts from; train into another folder")
+
+
 def run_on_image(model: nn.Module, batch: Batch) -> torch.Tensor:
     """The network's output for a batch of images."""
     output: torch.Tensor = model(batch["image"])

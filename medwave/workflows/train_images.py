@@ -21,7 +21,7 @@ from medwave.core.errors import InputError
 from medwave.core.files import StrPath
 from medwave.data import ClassifiedImages, ImageItems, SegmentedImages, read_classified, read_segmented
 from medwave.data.images import splits_of
-from medwave.engine.fit import Batch, FitOptions, FitResult, fit
+from medwave.engine.fit import Batch, FitOptions, FitResult, fit, spare_start
 from medwave.engine.ranks import join_ranks
 from medwave.losses.recognition.gathering import gather_batch
 from medwave.metrics import confusion_matrix, overlap_scores
@@ -59,6 +59,7 @@ def train_classifier(
     """
     options = replace(options or TrainClassifierOptions(), **changes)
     join_ranks(options.device)
+    spare_start(options.init, folder)
     training, validation = _split(data, options)
     first, _ = training.item(0)
     network = _network(options, len(training.classes), first.shape[2])
@@ -103,6 +104,7 @@ def train_segmenter(
     """
     options = replace(options or TrainSegmenterOptions(), **changes)
     join_ranks(options.device)
+    spare_start(options.init, folder)
     training, validation = read_segmented(data, "train"), read_segmented(data, "val")
     network = _network(options, len(training.classes), 3)
     kind = options.augment if options.augment != "auto" else "scale_crop" if options.crop else "crop"

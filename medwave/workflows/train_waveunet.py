@@ -20,7 +20,7 @@ from medwave.core.errors import InputError
 from medwave.core.files import StrPath
 from medwave.data import AxonCubes, Mixture, NeuronCubes, SyntheticNeurons, read_axon_cubes
 from medwave.data.neurons import IGNORE, Item
-from medwave.engine.fit import Batch, FitOptions, FitResult, fit
+from medwave.engine.fit import Batch, FitOptions, FitResult, fit, spare_start
 from medwave.engine.ranks import join_ranks
 from medwave.losses import FibreLoss
 from medwave.losses.recognition.gathering import gather_batch
@@ -64,6 +64,7 @@ def train_waveunet(
     """
     options = replace(options or TrainFibreOptions(), **changes)
     join_ranks(options.device)
+    spare_start(options.init, folder)
     torch.manual_seed(options.seed)  # the weights that the network starts with
     network = _network(options)
     items = options.epochs * options.steps * options.batch

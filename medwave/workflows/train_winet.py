@@ -25,7 +25,7 @@ from medwave import fields
 from medwave.core.errors import InputError
 from medwave.core.files import StrPath
 from medwave.data import BrainPairs, LabelMapPairs, read_brain_folder, read_label_maps
-from medwave.engine.fit import Batch, FitOptions, FitResult, fit
+from medwave.engine.fit import Batch, FitOptions, FitResult, fit, spare_start
 from medwave.engine.ranks import join_ranks
 from medwave.losses import GlobalMI, LabelOverlap, LocalNCC, Smoothness
 from medwave.metrics import dice
@@ -67,6 +67,7 @@ def train_winet(
     """
     options = replace(options or TrainPairOptions(), **changes)
     join_ranks(options.device)
+    spare_start(options.init, folder)
     lesson = _images(options) if options.images is not None else _maps(options)
     torch.manual_seed(options.seed)  # the weights that the network starts with
     network = _network(options)

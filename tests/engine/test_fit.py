@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from medwave.core.errors import InputError
-from medwave.engine.fit import FitOptions, fit
+from medwave.engine.fit import FitOptions, fit, spare_start
 from medwave.models import load_weights
 
 pytest.importorskip("ignite", reason="training needs the extra train")
@@ -107,6 +107,16 @@ def test_processes_that_prepare_items_change_nothing_not_even_dropout(tmp_path):
     assert result.history == expected.history
     for one, other in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_weights_to_start_from_are_not_those_that_are_replaced(tmp_path):
+    best = tmp_path / "best.safetensors"
+    spare_start(best, tmp_path)  # where there is none, whoever opens it says so
+    best.touch()
+    spare_start(None, tmp_path)
+    spare_start(best, tmp_path / "other")
+    with pytest.raises(InputError, match=r"best\.safetensors: training would replace the weights that it starts from"):
+        spare_start(best, tmp_path)
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path):

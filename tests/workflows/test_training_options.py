@@ -1,5 +1,6 @@
 """What every training refuses, in the same words: the option, its bounds and its value."""
 
+import importlib
 import math
 
 import pytest
@@ -29,3 +30,14 @@ TRAININGS = (
 def test_trainings_refuse_what_cannot_be(training, name, value, rule):
     with pytest.raises(InputError, match=rf"^{name}: {rule}.*, got {value:g}$|^{name}: {rule}.*, got {value}$"):
         training(**{name: value})
+
+
+@pytest.mark.parametrize("train", ["classifier", "segmenter", "waveunet", "winet"])
+def test_trainings_do_not_replace_the_weights_that_they_start_from(tmp_path, train):
+    best = tmp_path / "best.safetensors"
+    best.touch()
+    module = "train_images" if train in ("classifier", "segmenter") else f"train_{train}"
+    run = getattr(importlib.import_module(f"medwave.workflows.{module}"), f"train_{train}")
+    data = ("data",) if module == "train_images" else ()
+    with pytest.raises(InputError, match="would replace the weights that it starts from"):
+        run(*data, tmp_path, init=str(best))
