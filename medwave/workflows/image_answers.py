@@ -31,7 +31,13 @@ class OfUnit(nn.Module):
         self.register_buffer("deviation", deviation, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits."""
+        """Logits; grey images are taken for colours that are alike.
+
+        Raises:
+            GeometryError: for another number of axes or channels, or an image that is too small.
+        """
+        if images.shape[1] not in (1, len(self.mean)):
+            self.network.check(images)
         return self.network((images - self.mean) / self.deviation)
 
 

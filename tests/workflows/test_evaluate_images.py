@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from medwave.core.errors import InputError
+from medwave.core.errors import GeometryError, InputError
 from medwave.models import build, save_weights
 from medwave.transforms.corruptions import CORRUPTIONS
 from medwave.workflows.evaluate_images import evaluate_classifier, evaluate_segmenter
@@ -104,6 +104,14 @@ def test_weights_of_another_network_are_refused(tmp_path, bright):
     with pytest.raises(ValueError, match="in_channels=3"):
         evaluate_classifier(bright, grey, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_images_of_other_channels_are_refused(tmp_path):
+    images = np.zeros((2, 16, 16, 4), np.uint8)
+    np.savez(tmp_path / "four.npz", test_images=images, test_labels=[0, 1])
+    weights = says_bright(tmp_path / "a.safetensors")
+    with pytest.raises(GeometryError, match=r"takes images \(N, 3\).*in_channels=4"):
+        evaluate_classifier(tmp_path / "four.npz", weights, tmp_path / "out")
 
 
 def test_images_of_several_sizes_need_one(tmp_path):
