@@ -76,7 +76,8 @@ def test_probabilities_mask_and_record(run, image):
         probability, spacing = opened.read(), opened.spacing_um
     scaled = np.maximum(sampled_scale(image.__getitem__, SHAPE)(image), 0) * (1 + 1e-5) ** -2
     expected = 255 / (1 + np.exp(-8 * (scaled - 1)))
-    assert np.abs(probability - expected).max() <= 1.0
+    rounding = 1.0 if result.options.precision == "float32" else 3.0  # bfloat16, where the processor multiplies it
+    assert np.abs(probability - expected).max() <= rounding
     assert spacing == pytest.approx((2.0, 0.5, 0.5))
     with open_stack(result.mask) as opened:
         mask = opened.read()
