@@ -65,6 +65,7 @@ from torch import Tensor, nn
 
 from medwave.core.errors import GeometryError, InputError
 from medwave.models import resampling
+from medwave.models.convolution import Conv3d
 from medwave.models.resampling import Resampling
 from medwave.wavelets import shrinkage
 
@@ -99,7 +100,7 @@ class _Stage(nn.Sequential):
     def __init__(self, inputs: int, middle: int, outputs: int, border: str) -> None:
         layers: list[nn.Module] = []
         for a, b in ((inputs, middle), (middle, outputs)):
-            convolution = nn.Conv3d(a, b, 3, padding=1, padding_mode=border)
+            convolution = Conv3d(a, b, 3, padding=1, padding_mode=border)
             layers += [convolution, nn.BatchNorm3d(b), nn.ReLU(inplace=True)]
         super().__init__(*layers)
 

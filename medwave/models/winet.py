@@ -35,6 +35,7 @@ from torch import Tensor, nn
 
 from medwave import fields
 from medwave.core.errors import GeometryError, InputError
+from medwave.models.convolution import Conv3d
 from medwave.wavelets import DWT, IDWT
 from medwave.wavelets.operator import needs_plain_form
 
@@ -54,7 +55,7 @@ _HEAD_SPREAD = 3e-3
 
 
 def _conv(inputs: int, outputs: int, *, stride: int = 1, groups: int = 1, bias: bool = True) -> nn.Conv3d:
-    return nn.Conv3d(inputs, outputs, 3, stride=stride, padding=1, groups=groups, bias=bias)
+    return Conv3d(inputs, outputs, 3, stride=stride, padding=1, groups=groups, bias=bias)
 
 
 def _conv_pair(inputs: int, outputs: int, *, stride: int = 1, norm: bool = False) -> nn.Sequential:
