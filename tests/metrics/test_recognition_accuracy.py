@@ -91,8 +91,9 @@ def test_neighbouring_floats_still_have_a_threshold_between_them():
 
 
 @settings(deadline=None, max_examples=50)
-@given(CASES, st.floats(0.1, 10), st.floats(-10, 10))
+@given(CASES, st.sampled_from([0.25, 0.5, 1.0, 2.0, 8.0]), st.integers(-10, 10))
 def test_a_scale_and_an_offset_common_to_all_move_the_threshold_alone(shape, scale, offset):
+    """Without rounding, which would tell gaps of one width apart."""
     scores, labels = case(shape)
     before, after = all_of(scores, labels), all_of(scale * np.round(scores) + offset, labels)
     plain = all_of(np.round(scores), labels)
