@@ -147,7 +147,7 @@ class _RefineDetails(nn.Module):
 
             return refined_bands(self.net, approximation, coarser, own)
         exact = torch.promote_types(coarser.dtype, torch.float32)
-        up = _doubled(coarser.to(exact)).to(own.dtype)
+        up = F.interpolate(coarser.to(exact), scale_factor=2, mode="trilinear", align_corners=True).to(own.dtype)
         bands = torch.stack([_by_band(up), _by_band(own)], dim=2).flatten(1, 3)
         first, act, last = self.net
         return _joined(approximation, _convolve_bands(act(_convolve_bands(bands, first)), last))
@@ -157,10 +157,6 @@ def _joined(approximation: Tensor, details: Tensor) -> Tensor:
     """``(N, 3, ...)`` and ``(N, 21, ...)`` -> the bands of each component, ``(N, 3, 8, ...)``."""
     by_component = _by_band(details).transpose(1, 2).to(approximation.dtype)
     return torch.cat([approximation[:, :, None], by_component], dim=2)
-
-
-def _doubled(details: Tensor) -> Tensor:
-    return F.interpolate(details, scale_factor=2, mode="trilinear", align_corners=True)
 
 
 def _convolve_bands(x: Tensor, layer: nn.Module) -> Tensor:

@@ -12,8 +12,6 @@ from torch import Tensor, nn
 
 from medwave.fields.stencil import convolve, enlarge_ends, filter_each, framed
 
-_DETAILS = 7
-
 
 def smoothed_in_place(field: Tensor, weight: Tensor) -> Tensor:
     """Fields ``(N, 3, D, H, W)`` filtered by ``(3, 1, 3, 3, 3)``, in their own memory."""
@@ -35,16 +33,17 @@ def refined_bands(net: nn.Sequential, approximation: Tensor, coarser: Tensor, ow
         ``(N, 3, 8, D, H, W)`` float32: of each component the approximation and its seven details.
     """
     first, act, last = net
+    count = first.groups
     small = coarser.float().contiguous().numpy()
     size = tuple(own.shape[2:])
     (inputs, both), (hidden, between) = framed(6, size), framed(6, size)
-    bands = torch.empty(len(own), 3, 1 + _DETAILS, *size)
+    bands = torch.empty(len(own), 3, 1 + count, *size)
     bands[:, :, 0] = approximation
     (weights, bias), (last_weights, last_bias) = (
-        [values.float().unflatten(0, (_DETAILS, -1)).numpy() for values in (layer.weight, layer.bias)]
+        [values.float().unflatten(0, (count, -1)).numpy() for values in (layer.weight, layer.bias)]
         for layer in (first, last)
     )
-    for item, band in itertools.product(range(len(own)), range(_DETAILS)):
+    for item, band in itertools.product(range(len(own)), range(count)):
         channels = slice(3 * band, 3 * band + 3)
         enlarge_ends(small[item, channels], both[:3])
         torch.from_numpy(both[3:]).copy_(own[item, channels])
