@@ -77,20 +77,20 @@ def parts(mask: BoolArray, most: int = -1) -> tuple[npt.NDArray[np.int32], int]:
 def filled(mask: BoolArray) -> BoolArray:
     """The mask with what it encloses: background that no path joins to the border."""
     result = mask.copy()
-    if box := _box(mask):
+    if box := box_of(mask):
         outside, _ = parts(~np.pad(mask[box], 1), most=1)  # the rim is the first part
         result[box] = outside[(slice(1, -1),) * mask.ndim] != 1
     return result
 
 
-def _box(mask: BoolArray) -> tuple[slice, ...]:
-    """The smallest box that holds a mask; empty where nothing is set."""
+def box_of(mask: BoolArray, margin: int = 0) -> tuple[slice, ...]:
+    """The smallest box that holds a mask, and a margin where there is room; empty where nothing is set."""
     box: tuple[slice, ...] = ()
     for axis in range(mask.ndim):
         held = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
         if held.size == 0:
             return ()
-        box += (slice(int(held[0]), int(held[-1]) + 1),)
+        box += (slice(max(0, int(held[0]) - margin), int(held[-1]) + margin + 1),)
     return box
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from medwave.core.masks import box_of
 from medwave.fields.filters import gaussian_taps, smooth
 from medwave.fields.kernels import determinants
 
@@ -34,21 +35,12 @@ def unfold(field: FloatVolume) -> FloatVolume:
             break
         if not copied:
             field, copied = field.copy(), True
-        box = _box(folds, REACH + len(taps) - 1)
+        box = box_of(folds, REACH + len(taps) - 1)
         near, part = _spread(folds[box]), field[:, *box]
         softer = np.empty(part.shape, np.float32)
         smooth(np.ascontiguousarray(part), taps, softer)
         np.copyto(part, softer, where=near)
     return field
-
-
-def _box(mask: Mask, margin: int) -> tuple[slice, ...]:
-    """The box around what is set, and a margin where there is room."""
-    box = []
-    for axis in range(mask.ndim):
-        held = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
-        box.append(slice(max(0, held[0] - margin), held[-1] + margin + 1))
-    return tuple(box)
 
 
 def _spread(mask: Mask) -> Mask:

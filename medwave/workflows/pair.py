@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from medwave.core.errors import InputError
 from medwave.core.geometry import Float64Array, Grid, Volume
+from medwave.core.masks import box_of
 from medwave.core.orientation import canonical_axes, invert_axes, reorient, reorient_grid, reorient_vectors
 from medwave.core.threads import run_each, run_slabs
 from medwave.engine.pyramid import coarsen, foreground
@@ -235,9 +236,7 @@ def _working_grid(
 ) -> tuple[Grid, tuple[int, int, int] | None]:
     """The grid around a region of the canonical fixed grid, and its offset there when voxels coincide."""
     spacing = canonical.spacing_mm
-    spans = [np.flatnonzero(region.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
-    low = np.array([s[0] for s in spans])
-    high = np.array([s[-1] + 1 for s in spans])
+    low, high = (np.array(ends) for ends in zip(*((s.start, s.stop) for s in box_of(region)), strict=True))
     if spacing.max() <= 1.3 * spacing.min():
         first = np.maximum(low - _MARGIN_VOXELS, 0)
         last = np.minimum(high + _MARGIN_VOXELS, canonical.shape)
